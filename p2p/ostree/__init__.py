@@ -1,0 +1,1 @@
+"""What is distributed: OSTree's objects, repositories and trees."""

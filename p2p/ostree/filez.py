@@ -1,0 +1,141 @@
+"""The `.filez` form of archive repositories, to and from canonical form; pure.
+
+A `.filez` is a framed header with the content's size, then raw deflate. Neither its
+bytes nor its size are covered by the object's checksum, so reading it checks that
+the stream ends where the data ends and that the size is true, and never inflates
+more than the header promised.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+from p2p.errors import FormatError, IntegrityError, LimitError
+from p2p.ostree.objects import (
+    FRAME_BYTES,
+    FileHeader,
+    parse_filez_header,
+    parse_frame,
+)
+
+# Raw deflate with the largest window, as libostree's OstreeZlibDecompressor.
+_WBITS = -15
+# `archive.zlib-level` of libostree's repository configuration.
+DEFAULT_LEVEL = 6
+STEP_BYTES = 1 << 18
+"""Inflated output handed on at once."""
+
+
+class FilezReader:
+    """Turns the bytes of a `.filez`, fed piece by piece, into canonical form.
+
+    Attributes:
+        header: the file's header once it is complete, else None.
+        size: the content's size as the header claims it, in bytes.
+
+    """
+
+    __slots__ = ("_buffer", "_inflater", "_left", "_limit", "header", "size")
+
+    def __init__(self, *, limit: int) -> None:
+        """Refuse content larger than `limit` bytes."""
+        self.header: FileHeader | None = None
+        self.size = 0
+        self._limit = limit
+        self._buffer = b""
+        self._left = 0
+        self._inflater = zlib.decompressobj(_WBITS)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the canonical bytes that more `.filez` bytes complete.
+
+        Raises FormatError, LimitError or IntegrityError as soon as it is certain
+        that the file is not what its header says.
+        """
+        if self.header is None:
+            self._buffer += data
+            header = self._take_header()
+            if header is None:
+                return
+            yield header.frame()
+            data, self._buffer = self._buffer, b""
+        yield from self._inflate(data)
+
+    def _take_header(self) -> FileHeader | None:
+        if len(self._buffer) < FRAME_BYTES:
+            return None
+        end = FRAME_BYTES + parse_frame(self._buffer)
+        if len(self._buffer) < end:
+            return None
+        self.header, self.size = parse_filez_header(self._buffer[FRAME_BYTES:end])
+        if self.size > self._limit:
+            raise LimitError(
+                f"file object claims {self.size} bytes, more than {self._limit}"
+            )
+        self._left = self.size
+        self._buffer = self._buffer[end:]
+        return self.header
+
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
+        inflater = self._inflater
+        while data and not inflater.eof:
+            # One byte more than is left shows a stream that is too long.
+            piece = self._step(data, min(self._left + 1, STEP_BYTES))
+            self._left -= len(piece)
+            if self._left < 0:
+                raise self._size_error("more")
+            if piece:
+                yield piece
+            data = inflater.unconsumed_tail
+        if inflater.eof and (inflater.unused_data or data):
+            raise FormatError("file object: bytes after the end of the deflate stream")
+        if data and self.header is not None and self.header.is_symlink:
+            raise FormatError("file object: symbolic link with content")
+
+    def _step(self, data: bytes, limit: int) -> bytes:
+        try:
+            return self._inflater.decompress(data, limit)
+        except zlib.error as error:
+            raise FormatError(f"file object: deflate stream is broken: {error}") from None
+
+    def finish(self) -> None:
+        """Raise unless everything promised has come: header, size, stream's end."""
+        if self.header is None:
+            raise FormatError("file object: ends within its header")
+        if self.header.is_symlink:
+            return
+        if not self._inflater.eof:
+            raise FormatError("file object: ends within its deflate stream")
+        if self._left:
+            raise self._size_error("fewer")
+
+    def _size_error(self, more_or_fewer: str) -> IntegrityError:
+        return IntegrityError(
+            "file object's size",
+            expected=f"{self.size} bytes as its header says",
+            got=more_or_fewer,
+        )
+
+
+def to_canonical(data: bytes, *, limit: int) -> bytes:
+    """Return the canonical form of a whole `.filez` of at most `limit` bytes."""
+    reader = FilezReader(limit=limit)
+    canonical = b"".join(reader.feed(data))
+    reader.finish()
+    return canonical
+
+
+def from_content(
+    header: FileHeader, size: int, content: Iterable[bytes], *, level: int
+) -> Iterator[bytes]:
+    """Yield a `.filez` with this header; `size` is the content's length in bytes."""
+    yield header.serialize_filez(size)
+    if header.is_symlink:
+        return
+    deflater = zlib.compressobj(level, zlib.DEFLATED, _WBITS)
+    for piece in content:
+        compressed = deflater.compress(piece)
+        if compressed:
+            yield compressed
+    yield deflater.flush()
