@@ -157,13 +157,13 @@ class ConnectError(TransportError):
     exit_code = 23
 
 
-class TransportTimeout(TransportError):
+class TransportTimeoutError(TransportError):
     """The other side accepted the connection but went silent or too slow."""
 
     exit_code = 22
 
 
-class TransportClosed(TransportError):
+class TransportClosedError(TransportError):
     """The other side closed the connection in the middle of an answer."""
 
 

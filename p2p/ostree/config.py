@@ -118,7 +118,7 @@ class RepoConfig:
         mode = keys.string(core, "mode") or "bare"
         size = keys.string(core, "min-free-space-size")
         percent = keys.integer(core, "min-free-space-percent", default=3)
-        if percent > 99:  # noqa: PLR2004
+        if percent > 99:
             raise ConfigError(keys.where, f"min-free-space-percent={percent}")
         collection = keys.string(core, "collection-id")
         if collection is not None and not COLLECTION_ID.fullmatch(collection):

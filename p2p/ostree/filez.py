@@ -97,7 +97,9 @@ class FilezReader:
         try:
             return self._inflater.decompress(data, limit)
         except zlib.error as error:
-            raise FormatError(f"file object: deflate stream is broken: {error}") from None
+            raise FormatError(
+                f"file object: deflate stream is broken: {error}"
+            ) from None
 
     def finish(self) -> None:
         """Raise unless everything promised has come: header, size, stream's end."""

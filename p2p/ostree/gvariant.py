@@ -69,19 +69,19 @@ class Codec:
     alignment: int = 1
     size: int | None = None
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ANN401
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         """Return the value serialised in data[start:end]; FormatError if not normal."""
         raise NotImplementedError
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         """Return the normal form of the value; TypeError or ValueError if unfit."""
         raise NotImplementedError
 
-    def decode(self, data: bytes) -> Any:  # noqa: ANN401
+    def decode(self, data: bytes) -> Any:
         """Return the value of the whole buffer; FormatError if it is not normal."""
         return self.read(data, 0, len(data), 0)
 
-    def encode(self, value: Any) -> bytes:  # noqa: ANN401
+    def encode(self, value: Any) -> bytes:
         """Return the serialised form of the value."""
         return self.write(value)
 
@@ -93,12 +93,12 @@ class _Number(Codec):
         self._struct = struct.Struct(fmt)
         self.alignment = self.size = size
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ANN401, ARG002
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ARG002
         if end - start != self.size:
             raise FormatError("GVariant: number of the wrong size")
         return self._struct.unpack_from(data, start)[0]
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         try:
             return self._struct.pack(value)
         except struct.error as error:
@@ -114,7 +114,7 @@ class _Boolean(Codec):
             raise FormatError("GVariant: not a boolean")
         return data[start] == 1
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         return b"\x01" if value else b"\x00"
 
 
@@ -136,7 +136,7 @@ class _String(Codec):
         self._check(text, FormatError)
         return text
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         if "\0" in value:
             raise ValueError("GVariant: NUL inside a string")
         self._check(value, ValueError)
@@ -155,7 +155,7 @@ class _Bytes(Codec):
     def read(self, data: bytes, start: int, end: int, depth: int) -> bytes:  # noqa: ARG002
         return data[start:end]
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         return bytes(value)
 
 
@@ -166,7 +166,7 @@ class _Maybe(Codec):
         self._item = item
         self.alignment = item.alignment
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ANN401
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         if start == end:
             return None
         if self._item.size is not None:
@@ -175,7 +175,7 @@ class _Maybe(Codec):
             raise FormatError("GVariant: maybe without its closing NUL")
         return self._item.read(data, start, end - 1, _deeper(depth))
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         if value is None:
             return b""
         return self._item.write(value) + (b"\0" if self._item.size is None else b"")
@@ -189,13 +189,15 @@ class _FixedArray(Codec):
         self._item_size = item_size
         self.alignment = item.alignment
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ANN401
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         size, read, deeper = self._item_size, self._item.read, _deeper(depth)
         if (end - start) % size:
             raise FormatError("GVariant: array of fixed items has a remainder")
-        return tuple(read(data, at, at + size, deeper) for at in range(start, end, size))
+        return tuple(
+            read(data, at, at + size, deeper) for at in range(start, end, size)
+        )
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         return b"".join(map(self._item.write, value))
 
 
@@ -206,7 +208,7 @@ class _VariableArray(Codec):
         self._item = item
         self.alignment = item.alignment
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ANN401
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         if start == end:
             return ()
         deeper = _deeper(depth)
@@ -227,7 +229,7 @@ class _VariableArray(Codec):
         _require_minimal(width, at - start, len(values))
         return tuple(values)
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         body = bytearray()
         offsets = []
         for item in value:
@@ -257,7 +259,7 @@ class _Tuple(Codec):
             at += (-at & (member.alignment - 1)) + member.size
         return at + (-at & (self.alignment - 1)) if self._members else 1
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ANN401
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         deeper = _deeper(depth)
         width = _offset_width(end - start) if self._framed else 0
         table = end - width * self._framed
@@ -292,7 +294,7 @@ class _Tuple(Codec):
             raise FormatError("GVariant: bytes between tuple and offset table")
         _require_zero(data, at, table)
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
+    def write(self, value: Any) -> bytes:
         if len(value) != len(self._members):
             raise ValueError("GVariant: tuple with the wrong number of members")
         body = bytearray()
@@ -323,9 +325,10 @@ class _VariantCodec(Codec):
         value = codec(type_string).read(data, start, separator, _deeper(depth))
         return Variant(type_string, value)
 
-    def write(self, value: Any) -> bytes:  # noqa: ANN401
-        body = codec(value.type).write(value.value)
-        return body + b"\0" + value.type.encode("ascii")
+    def write(self, value: Any) -> bytes:
+        type_string: str = value.type
+        body = codec(type_string).write(value.value)
+        return body + b"\0" + type_string.encode("ascii")
 
 
 def _deeper(depth: int) -> int:
@@ -348,9 +351,7 @@ def _offset_at(data: bytes, at: int, width: int) -> int:
 
 def _minimal_width(body_size: int, count: int) -> int:
     """Return how wide the offsets of a container with such a body must be."""
-    return next(
-        (w for w in (1, 2, 4) if _offset_width(body_size + w * count) <= w), 8
-    )
+    return next((w for w in (1, 2, 4) if _offset_width(body_size + w * count) <= w), 8)
 
 
 def _offset_table(body_size: int, offsets: list[int]) -> bytes:

@@ -88,7 +88,7 @@ class KeyFile:
         value = self.raw(group, key)
         if value is None:
             return default
-        if not value.isascii() or not value.isdigit() or len(value) > 18:  # noqa: PLR2004
+        if not value.isascii() or not value.isdigit() or len(value) > 18:
             raise self._error(group, key, f"{value!r} is not a whole number")
         return int(value)
 

@@ -93,7 +93,7 @@ class ObjectName(NamedTuple):
 
 def parse_checksum(text: str) -> Checksum:
     """Return text as a checksum; FormatError unless 64 lower-case hex digits."""
-    if len(text) != 64 or text.strip("0123456789abcdef"):  # noqa: PLR2004
+    if len(text) != 64 or text.strip("0123456789abcdef"):
         raise FormatError(f"not a checksum: {text[:80]!r}")
     return Checksum(text)
 
@@ -102,7 +102,7 @@ def parse_object_path(path: str) -> ObjectName:
     """Return the name for `xx/yyyy….ext`; FormatError if it is not an object's."""
     stem, _, extension = path.partition(".")
     kind = _TYPES.get(extension)
-    if kind is None or len(stem) != 65 or stem[2] != "/":  # noqa: PLR2004
+    if kind is None or len(stem) != 65 or stem[2] != "/":
         raise FormatError(f"not an object's path: {path[:100]!r}")
     return ObjectName(parse_checksum(stem[:2] + stem[3:]), kind)
 
@@ -114,7 +114,7 @@ def raw(checksum: Checksum) -> RawChecksum:
 
 def from_raw(data: bytes) -> Checksum:
     """Return the hex form of 32 bytes; FormatError for another length."""
-    if len(data) != 32:  # noqa: PLR2004
+    if len(data) != 32:
         raise FormatError(f"checksum of {len(data)} bytes instead of 32")
     return Checksum(data.hex())
 
@@ -142,7 +142,7 @@ def check_file_name(name: str) -> str:
     return name
 
 
-# -- commits -------------------------------------------------------------------------
+# -- commits -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +163,9 @@ class Commit:
         """Return the commit serialised in data."""
         if len(data) > MAX_METADATA_BYTES:
             raise LimitError(f"commit of {len(data)} bytes")
-        metadata, parent, related, subject, body, time, tree, meta = _COMMIT.decode(data)
+        metadata, parent, related, subject, body, time, tree, meta = _COMMIT.decode(
+            data
+        )
         return cls(
             metadata=metadata,
             parent=from_raw(parent) if parent else None,
@@ -190,12 +192,12 @@ class Commit:
             )
         )
 
-    def get(self, key: str, type_string: str) -> Any:  # noqa: ANN401
+    def get(self, key: str, type_string: str) -> Any:
         """Return a metadata value if it is there with that type, else None."""
         return lookup(self.metadata, key, type_string)
 
 
-def lookup(metadata: Metadata, key: str, type_string: str) -> Any:  # noqa: ANN401
+def lookup(metadata: Metadata, key: str, type_string: str) -> Any:
     """Return the first value under key if it has that GVariant type, else None."""
     for name, variant in metadata:
         if name == key:
@@ -216,7 +218,7 @@ def serialize_metadata(metadata: Metadata) -> bytes:
     return _METADATA.encode(metadata)
 
 
-# -- directories -----------------------------------------------------------------------
+# -- directories ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,7 @@ def parse_inode(data: bytes) -> tuple[int, int, int, Xattrs]:
     return _swap32(uid), _swap32(gid), _swap32(mode), _parse_xattrs(xattrs)
 
 
-# -- files ---------------------------------------------------------------------------------
+# -- files ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,8 +401,8 @@ def _parse_header(data: bytes) -> FileHeader:
     return _check_header(*_FILE_HEADER.decode(data))
 
 
-def _check_header(  # noqa: PLR0913, PLR0917
-    uid: int, gid: int, mode: int, rdev: int, target: str, xattrs: Any  # noqa: ANN401
+def _check_header(
+    uid: int, gid: int, mode: int, rdev: int, target: str, xattrs: Any
 ) -> FileHeader:
     mode = _swap32(mode)
     if mode & ~0o177777 or rdev:
@@ -417,7 +419,7 @@ def _parse_xattrs(pairs: Iterable[tuple[bytes, bytes]]) -> Xattrs:
     xattrs = []
     previous = b""
     for name, value in pairs:
-        if len(name) < 2 or name.find(0) != len(name) - 1:  # noqa: PLR2004
+        if len(name) < 2 or name.find(0) != len(name) - 1:
             raise FormatError("xattr with an impossible name")
         if name <= previous:
             raise FormatError("xattrs are not in order")

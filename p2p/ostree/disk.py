@@ -1,0 +1,59 @@
+"""Writing small files durably, and what the disk says as our errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+
+from p2p.errors import NoSpaceError, ReadOnlyError, RepositoryError
+
+
+def write_file(path: str, data: bytes, *, fsync: bool) -> None:
+    """Replace a small file atomically; durable before it returns if `fsync`."""
+    fd, temporary = tempfile.mkstemp(
+        prefix=f".{os.path.basename(path)}-", dir=os.path.dirname(path)
+    )
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(fd, 0o644)
+            if fsync:
+                os.fsync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    if fsync:
+        sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Make a directory's entries durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Turn what the disk says in the block into our errors, naming the path."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def disk_error(path: str, error: OSError) -> RepositoryError:
+    """Return our error for what the disk said."""
+    what = f"{error.filename or path}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(what)
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return ReadOnlyError(what)
+    return RepositoryError(what)

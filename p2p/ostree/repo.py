@@ -1,0 +1,314 @@
+"""A repository on disk, in every mode: configuration, objects, refs, partial state.
+
+Reading needs no lock: an object that vanishes while it is looked for is simply not
+there. Writing objects goes through `stage` and `publish`.
+Source of the layout: libostree `ostree-repo.c` and docs/repo.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from p2p.errors import (
+    ConfigError,
+    DamagedObjectError,
+    FormatError,
+    NoSpaceError,
+    ObjectNotFoundError,
+    RefNotFoundError,
+    RepositoryError,
+)
+from p2p.ostree import config as configuration
+from p2p.ostree.config import RemoteConfig, RepoConfig, RepoMode
+from p2p.ostree.content import ContentReader, ContentStyle
+from p2p.ostree.disk import write_file, writing
+from p2p.ostree.keyfile import KeyFile
+from p2p.ostree.lock import locked
+from p2p.ostree.objects import (
+    MAX_METADATA_BYTES,
+    Checksum,
+    Commit,
+    DirTree,
+    ObjectName,
+    ObjectType,
+    checksum_of,
+    parse_checksum,
+    parse_object_path,
+)
+from p2p.ostree.refs import Refs, parse_refspec
+
+_SKELETON = (
+    "objects",
+    "refs/heads",
+    "refs/mirrors",
+    "refs/remotes",
+    "state",
+    "tmp/cache",
+    "extensions",
+)
+_MAX_DETACHED_BYTES = 128 << 20
+
+
+class Repo:
+    """An OSTree repository; all paths below it are made from `path`."""
+
+    def __init__(self, path: str, keys: KeyFile) -> None:
+        """Use `open` or `init` instead."""
+        self.path = path
+        self.keys = keys
+        self.config = RepoConfig.parse(keys)
+        self.objects = os.path.join(path, "objects")
+        self.refs = Refs(os.path.join(path, "refs"), fsync=self.config.fsync)
+        self.style = ContentStyle(
+            self.config.mode,
+            disable_xattrs=self.config.disable_xattrs,
+            zlib_level=self.config.zlib_level,
+        )
+        self._archive = self.config.mode is RepoMode.ARCHIVE
+
+    def __repr__(self) -> str:
+        return f"<Repo {self.path} {self.config.mode}>"
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Repo:
+        """Return the repository at path; ConfigError if there is none it can use."""
+        path = os.path.abspath(path)
+        if not os.path.isdir(os.path.join(path, "objects")):
+            raise ConfigError(
+                path,
+                "is not an OSTree repository",
+                hint=f"Make one with `p2p init --repo={path} --mode=bare-user`.",
+            )
+        keys = configuration.load_key_file(Path(path, "config"))
+        return cls(path, keys)
+
+    @classmethod
+    def init(
+        cls,
+        path: str | os.PathLike[str],
+        mode: RepoMode,
+        *,
+        collection_id: str | None = None,
+    ) -> Repo:
+        """Make a repository, or return the one that is there if its mode is the same.
+
+        Raises:
+            ConfigError: there is one of another mode, or the mode is only read.
+
+        """
+        path = os.path.abspath(path)
+        if mode is RepoMode.BARE_SPLIT_XATTRS:
+            raise ConfigError(path, f"repositories of mode {mode} are only read")
+        config = Path(path, "config")
+        if not config.exists():
+            keys = KeyFile(where=str(config))
+            keys.set("core", "repo_version", "1")
+            keys.set("core", "mode", mode)
+            if collection_id is not None:
+                keys.set("core", "collection-id", collection_id)
+            RepoConfig.parse(keys)
+            with writing(path):
+                for directory in _SKELETON:
+                    os.makedirs(os.path.join(path, directory), 0o775, exist_ok=True)
+                write_file(str(config), str(keys).encode(), fsync=True)
+        repo = cls.open(path)
+        if repo.config.mode is not mode:
+            raise ConfigError(
+                f"{config}: [core] mode", f"is {repo.config.mode}, not {mode}"
+            )
+        return repo
+
+    # -- configuration ---------------------------------------------------------
+
+    def save_config(self) -> None:
+        """Write the configuration back, atomically."""
+        with writing(self.path):
+            write_file(
+                os.path.join(self.path, "config"), str(self.keys).encode(), fsync=True
+            )
+        self.config = RepoConfig.parse(self.keys)
+
+    def remote(self, name: str) -> RemoteConfig:
+        """Return a remote of this repository or of /etc/ostree/remotes.d."""
+        return configuration.parse_remote(self._all_remotes(), name)
+
+    def remote_names(self) -> list[str]:
+        """Return the names of all remotes."""
+        return configuration.remote_names(self._all_remotes())
+
+    def _all_remotes(self) -> KeyFile:
+        if not self.config.add_remotes_config_dir:
+            return self.keys
+        merged = KeyFile.parse(str(self.keys), where=self.keys.where)
+        configuration.load_system_remotes(merged)
+        return merged
+
+    # -- objects ---------------------------------------------------------------
+
+    def object_path(self, name: ObjectName) -> str:
+        """Return where an object lies, or would lie."""
+        return f"{self.objects}/{name.path(archive=self._archive)}"
+
+    def has(self, name: ObjectName) -> bool:
+        """Tell whether the object is here (or in the parent repository)."""
+        return os.path.lexists(self.object_path(name)) or (
+            self.config.parent is not None and self._parent().has(name)
+        )
+
+    def _parent(self) -> Repo:
+        if self.config.parent is None:
+            raise RepositoryError(f"{self.path}: has no parent repository")
+        return Repo.open(os.path.join(self.path, self.config.parent))
+
+    def load_metadata(self, name: ObjectName) -> bytes:
+        """Return a metadata object's bytes, checked against its name.
+
+        Raises:
+            ObjectNotFoundError: it is not here.
+            DamagedObjectError: its bytes do not have that checksum.
+
+        """
+        data = self._read_metadata(name, MAX_METADATA_BYTES)
+        if checksum_of(data) != name.checksum:
+            raise DamagedObjectError(f"{self.object_path(name)}: damaged")
+        return data
+
+    def _read_metadata(self, name: ObjectName, limit: int) -> bytes:
+        path = self.object_path(name)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            if self.config.parent is not None:
+                return self._parent()._read_metadata(name, limit)  # noqa: SLF001
+            raise ObjectNotFoundError(f"{self.path}: no object {name}") from None
+        if len(data) > limit:
+            raise DamagedObjectError(f"{path}: larger than {limit} bytes")
+        return data
+
+    def load_commit(self, checksum: Checksum) -> Commit:
+        """Return a commit; errors as `load_metadata`."""
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        return Commit.parse(self.load_metadata(name))
+
+    def load_dirtree(self, checksum: Checksum) -> DirTree:
+        """Return a directory; errors as `load_metadata`."""
+        name = ObjectName(checksum, ObjectType.DIRTREE)
+        return DirTree.parse(self.load_metadata(name))
+
+    def load_commitmeta(self, checksum: Checksum) -> bytes | None:
+        """Return a commit's detached metadata, or None; nothing vouches for it."""
+        name = ObjectName(checksum, ObjectType.COMMITMETA)
+        try:
+            return self._read_metadata(name, _MAX_DETACHED_BYTES)
+        except ObjectNotFoundError:
+            return None
+
+    def open_content(self, checksum: Checksum) -> ContentReader:
+        """Open a file object; its content is not checked before it is read.
+
+        Raises:
+            ObjectNotFoundError: it is not here.
+            FormatError: the file is no object of this mode.
+
+        """
+        name = ObjectName(checksum, ObjectType.FILE)
+        try:
+            return self.style.open(self.object_path(name))
+        except FileNotFoundError:
+            if self.config.parent is not None:
+                return self._parent().open_content(checksum)
+            raise ObjectNotFoundError(f"{self.path}: no object {name}") from None
+
+    def all_objects(self) -> Iterator[ObjectName]:
+        """Yield the names of all objects here, without reading them."""
+        yield from list_objects(self.objects)
+
+    # -- refs and commits ------------------------------------------------------
+
+    def resolve(self, rev: str) -> Checksum:
+        """Return the commit that a checksum, `REF` or `REMOTE:REF` names.
+
+        A `^` behind it means the parent, as in `ostree rev-parse`.
+        """
+        base = rev.rstrip("^")
+        if len(base) == 64 and not base.strip("0123456789abcdef"):
+            commit = parse_checksum(base)
+        else:
+            commit = self._resolve_ref(base)
+        for _ in range(len(rev) - len(base)):
+            parent = self.load_commit(commit).parent
+            if parent is None:
+                raise RefNotFoundError(f"{rev}: commit {commit} has no parent")
+            commit = parent
+        return commit
+
+    def _resolve_ref(self, refspec: str) -> Checksum:
+        commit = self.refs.get(parse_refspec(refspec))
+        if commit is None and ":" not in refspec:
+            # libostree also finds `REF` among the remotes when no head has the name.
+            found = {
+                commit
+                for ref, commit in self.refs.all("remotes/")
+                if ref.split("/", 2)[2] == refspec
+            }
+            if len(found) == 1:
+                return found.pop()
+        if commit is None:
+            raise RefNotFoundError(f"{self.path}: there is no ref {refspec!r}")
+        return commit
+
+    def partial_path(self, commit: Checksum) -> str:
+        """Return the file whose existence says that a commit is incomplete."""
+        return os.path.join(self.path, "state", f"{commit}.commitpartial")
+
+    def is_partial(self, commit: Checksum) -> bool:
+        """Tell whether a commit's objects may be missing."""
+        return os.path.exists(self.partial_path(commit))
+
+    def is_tombstoned(self, commit: Checksum) -> bool:
+        """Tell whether a commit was deleted on purpose."""
+        return self.has(ObjectName(commit, ObjectType.TOMBSTONE_COMMIT))
+
+    # -- the disk --------------------------------------------------------------
+
+    def check_free_space(self, needed_bytes: int = 0) -> None:
+        """Raise NoSpaceError if writing that much would eat into the reserve."""
+        status = os.statvfs(self.objects)
+        free = status.f_bavail * status.f_frsize
+        reserve = self.config.min_free_space_bytes
+        if reserve is None:
+            percent = self.config.min_free_space_percent
+            reserve = status.f_blocks * status.f_frsize * percent // 100
+        if free - needed_bytes < reserve:
+            raise NoSpaceError(
+                f"{self.path}: {needed_bytes >> 20} MiB are needed, {free >> 20} MiB "
+                f"are free and {reserve >> 20} MiB must stay free "
+                f"(core.min-free-space-*)"
+            )
+
+    def lock(self, *, exclusive: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context manager that holds the lock stock `ostree` honours."""
+        if not self.config.locking:
+            return contextlib.nullcontext()
+        return locked(
+            os.path.join(self.path, ".lock"),
+            exclusive=exclusive,
+            timeout_seconds=self.config.lock_timeout_seconds,
+        )
+
+
+def list_objects(directory: str) -> Iterator[ObjectName]:
+    """Yield the names of the objects in an `objects/` directory, sorted."""
+    for prefix in sorted(os.listdir(directory)):
+        if len(prefix) != 2 or prefix.strip("0123456789abcdef"):
+            continue
+        for name in sorted(os.listdir(os.path.join(directory, prefix))):
+            try:
+                yield parse_object_path(f"{prefix}/{name}")
+            except FormatError:
+                # Temporary files of other programs lie here too.
+                continue
