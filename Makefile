@@ -27,7 +27,7 @@ system:
 
 # The Debian tree the tests share, made once a machine and kept in the cache.
 trees: dev system
-	@$(BIN)/python -m tests.trees
+	@$(BIN)/python -m tests.debian
 
 lint: dev
 	$(BIN)/ruff format --check $(SOURCES)

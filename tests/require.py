@@ -1,0 +1,55 @@
+"""What a test needs of its machine, and what happens where it is missing."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+INSTALLED_TESTS = Path("/usr/libexec/installed-tests/libostree")
+
+_SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def find_program(name: str) -> str | None:
+    """The path of a program, also from the directories only root has on PATH."""
+    return shutil.which(name, path=_SYSTEM_PATH)
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _has_loop_devices() -> bool:
+    return _is_root() and Path("/dev/loop-control").exists()
+
+
+_ABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
+    "root": (_is_root, "needs root"),
+    "loop": (_has_loop_devices, "needs root and loop devices"),
+    "ostree-tests": (
+        INSTALLED_TESTS.is_dir,
+        "needs the package ostree-tests",
+    ),
+}
+
+
+def _lack(what: str) -> str | None:
+    if what in _ABILITIES:
+        there, reason = _ABILITIES[what]
+        return None if there() else reason
+    return None if find_program(what) else f"needs the program {what}"
+
+
+def require(*what: str) -> None:
+    """Skip the test unless the machine has everything named; fail it under CI.
+
+    A name is "root", "loop", "ostree-tests" or else a program.
+    """
+    lacks = [reason for reason in map(_lack, what) if reason]
+    if not lacks:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("; ".join(lacks) + " (nothing is skipped under CI)")
+    pytest.skip("; ".join(lacks))
