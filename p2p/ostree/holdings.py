@@ -1,0 +1,67 @@
+"""What a repository and its staging store hold together, for reading only."""
+
+from __future__ import annotations
+
+import os
+
+from p2p.errors import ObjectNotFoundError
+from p2p.ostree.content import ContentReader
+from p2p.ostree.objects import Checksum, DirTree, ObjectName, ObjectType
+from p2p.ostree.repo import Repo
+
+STAGE_PATH = "extensions/p2p/stage"
+
+
+class Holdings:
+    """Looks in the staging store first, then in the repository.
+
+    In that order, because objects move from the store into the repository.
+    """
+
+    def __init__(self, stage: Repo, target: Repo) -> None:
+        """Read from both; use `of` to find the store of a repository."""
+        self._stage = stage
+        self._target = target
+
+    @classmethod
+    def of(cls, target: Repo) -> Holdings:
+        """Return the holdings of a repository whose store a writer has open."""
+        return cls(Repo.open(os.path.join(target.path, STAGE_PATH)), target)
+
+    def size(self, name: ObjectName) -> int | None:
+        """Return how many bytes the object takes on disk, or None if it is not here."""
+        for repo in (self._stage, self._target):
+            try:
+                return os.lstat(repo.object_path(name)).st_size
+            except FileNotFoundError:
+                continue
+        # A parent repository is looked into by `has` only.
+        return 0 if self._target.has(name) else None
+
+    def has(self, name: ObjectName) -> bool:
+        """Tell whether the object is staged or in the repository."""
+        return os.path.lexists(self._stage.object_path(name)) or self._target.has(name)
+
+    def load_metadata(self, name: ObjectName) -> bytes:
+        """Return a metadata object; errors as `Repo.load_metadata`."""
+        try:
+            return self._stage.load_metadata(name)
+        except ObjectNotFoundError:
+            return self._target.load_metadata(name)
+
+    def load_dirtree(self, checksum: Checksum) -> DirTree:
+        """Return a directory; errors as `Repo.load_metadata`."""
+        name = ObjectName(checksum, ObjectType.DIRTREE)
+        return DirTree.parse(self.load_metadata(name))
+
+    def load_commitmeta(self, commit: Checksum) -> bytes | None:
+        """Return a commit's detached metadata, newly staged or published, or None."""
+        staged = self._stage.load_commitmeta(commit)
+        return self._target.load_commitmeta(commit) if staged is None else staged
+
+    def open_content(self, checksum: Checksum) -> ContentReader:
+        """Open a file object; errors as `Repo.open_content`."""
+        try:
+            return self._stage.open_content(checksum)
+        except ObjectNotFoundError:
+            return self._target.open_content(checksum)

@@ -1,0 +1,283 @@
+"""What an agent and a writer say to each other, and how it is put into bytes.
+
+Every request gets exactly one reply, in order. A frame is a 32-bit big-endian
+length, a MessagePack array of that length, and the bulk bytes whose lengths the
+array names: bulk never passes through MessagePack. Nothing in a frame is trusted:
+the writer checks lengths before it takes memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from p2p import errors
+from p2p.errors import Error, FormatError
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_checksum
+from p2p.ostree.refs import RefPath
+
+MAX_CONTROL_BYTES = 8 << 20
+MAX_BULK_BYTES = 16 << 20
+_LENGTH = struct.Struct(">I")
+
+
+class Form(IntEnum):
+    """In which form an object's bytes are."""
+
+    CANONICAL = 0
+    FILEZ = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StageObjects:
+    """Verify and stage whole objects: (name, form, bytes)."""
+
+    objects: tuple[tuple[ObjectName, Form, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BeginObject:
+    """Start an object that comes in pieces; `size` is its length in this form."""
+
+    name: ObjectName
+    form: Form
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddPiece:
+    """The next bytes of an object that was begun; `last` ends it."""
+
+    name: ObjectName
+    data: bytes
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AbortObject:
+    """Forget an object that was begun."""
+
+    name: ObjectName
+
+
+@dataclass(frozen=True, slots=True)
+class StageSignatures:
+    """Stage a commit's detached metadata."""
+
+    commit: Checksum
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Make all that was staged durable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Verify staged commits once more and make them visible, then set refs.
+
+    Attributes:
+        remote: whose keys must have signed, by its name in the repository.
+        commits: oldest first, each with the ref it is for (None: an ancestor).
+        refs: what to set afterwards.
+        metadata_only: the commits' content is not here and they stay partial.
+        allow_older: an older commit than the ref's current one is wanted.
+        fsync: whether the result is durable before the reply.
+
+    """
+
+    remote: str
+    commits: tuple[tuple[Checksum, str | None], ...]
+    refs: tuple[tuple[RefPath, Checksum], ...]
+    metadata_only: bool = False
+    allow_older: bool = False
+    fsync: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An object that was not what its name says, and why."""
+
+    name: ObjectName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The request was carried out, but for these objects."""
+
+    rejected: tuple[Rejection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request was not carried out; `kind` names a class of `p2p.errors`."""
+
+    kind: str
+    message: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: Error) -> Failed:
+        """Return the reply that carries an error."""
+        return cls(type(error).__name__, str(error), error.hint)
+
+    def error(self) -> Error:
+        """Return the error again, of the same class and exit code."""
+        kind = getattr(errors, self.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, Error)):
+            kind = errors.WriterError
+        error = kind.__new__(kind)
+        Error.__init__(error, self.message, hint=self.hint)
+        return error
+
+
+Request = (
+    StageObjects
+    | BeginObject
+    | AddPiece
+    | AbortObject
+    | StageSignatures
+    | Sync
+    | Publish
+)
+Reply = Done | Failed
+
+
+# -- requests and replies as arrays: [kind, …fields], bulk apart -------------------
+
+
+def encode(message: Request | Reply) -> list[bytes]:
+    """Return the buffers to send, in order."""
+    fields, bulk = _fields(message)
+    control = msgpack.packb([type(message).__name__, fields, [len(b) for b in bulk]])
+    return [_LENGTH.pack(len(control)) + control, *bulk]
+
+
+def _fields(message: Request | Reply) -> tuple[list[object], list[bytes]]:
+    match message:
+        case StageObjects(objects):
+            names = [[*_name(name), int(form)] for name, form, _ in objects]
+            return [names], [data for _, _, data in objects]
+        case BeginObject(name, form, size):
+            return [*_name(name), int(form), size], []
+        case AddPiece(name, data, last):
+            return [*_name(name), last], [data]
+        case AbortObject(name):
+            return _name(name), []
+        case StageSignatures(commit, data):
+            return [commit], [data]
+        case Sync():
+            return [], []
+        case Publish():
+            return [
+                message.remote,
+                message.commits,
+                message.refs,
+                message.metadata_only,
+                message.allow_older,
+                message.fsync,
+            ], []
+        case Done(rejected):
+            return [[[*_name(r.name), r.reason] for r in rejected]], []
+        case Failed(kind, text, hint):
+            return [kind, text, hint], []
+
+
+def _name(name: ObjectName) -> list[object]:
+    return [name.checksum, int(name.type)]
+
+
+def decode(read: Callable[[int], bytes]) -> Request | Reply | None:
+    """Return the next message; None at a clean end.
+
+    Args:
+        read: returns exactly so many bytes, or fewer only at the end of the stream.
+
+    Raises:
+        FormatError: the other side does not speak this protocol or was cut off.
+
+    """
+    prefix = read(_LENGTH.size)
+    if not prefix:
+        return None
+    if len(prefix) < _LENGTH.size:
+        raise FormatError("message cut off")
+    kind, fields, lengths = _control(_read_exactly(read, *_LENGTH.unpack(prefix)))
+    if sum(lengths) > MAX_BULK_BYTES or any(length < 0 for length in lengths):
+        raise FormatError("message with too much bulk")
+    bulk = [_read_exactly(read, length) for length in lengths]
+    try:
+        return _build(kind, fields, bulk)
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise FormatError(f"message {kind[:40]!r} is malformed: {error}") from None
+
+
+def _control(data: bytes) -> tuple[str, list[Any], list[int]]:
+    try:
+        kind, fields, lengths = msgpack.unpackb(data, use_list=True)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise FormatError(f"message is not MessagePack: {error}") from None
+    if not (
+        isinstance(kind, str)
+        and isinstance(fields, list)
+        and isinstance(lengths, list)
+        and all(isinstance(length, int) for length in lengths)
+    ):
+        raise FormatError("message is not [kind, fields, lengths]")
+    return kind, fields, lengths
+
+
+def _read_exactly(read: Callable[[int], bytes], length: int) -> bytes:
+    if length > max(MAX_CONTROL_BYTES, MAX_BULK_BYTES):
+        raise FormatError(f"message of {length} bytes")
+    data = read(length) if length else b""
+    if len(data) != length:
+        raise FormatError("message cut off")
+    return data
+
+
+def _object(checksum: str, kind: int) -> ObjectName:
+    return ObjectName(parse_checksum(checksum), ObjectType(kind))
+
+
+def _build(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
+    match kind, fields:
+        case "StageObjects", [names] if len(names) == len(bulk):
+            pairs = zip(names, bulk, strict=True)
+            return StageObjects(
+                tuple((_object(c, t), Form(f), data) for (c, t, f), data in pairs)
+            )
+        case "BeginObject", [checksum, number, form, int(size)]:
+            return BeginObject(_object(checksum, number), Form(form), size)
+        case "AddPiece", [checksum, number, bool(last)]:
+            return AddPiece(_object(checksum, number), bulk[0], last)
+        case "AbortObject", [checksum, number]:
+            return AbortObject(_object(checksum, number))
+        case "StageSignatures", [checksum]:
+            return StageSignatures(parse_checksum(checksum), bulk[0])
+        case "Sync", []:
+            return Sync()
+        case "Publish", [str(remote), commits, refs, only, older, fsync]:
+            return Publish(
+                remote=remote,
+                commits=tuple(
+                    (parse_checksum(c), None if ref is None else str(ref))
+                    for c, ref in commits
+                ),
+                refs=tuple((RefPath(str(r)), parse_checksum(c)) for r, c in refs),
+                metadata_only=bool(only),
+                allow_older=bool(older),
+                fsync=bool(fsync),
+            )
+        case "Done", [rejected]:
+            return Done(tuple(Rejection(_object(c, t), str(r)) for c, t, r in rejected))
+        case "Failed", [str(name), str(text), str(hint)]:
+            return Failed(name, text, hint)
+    raise FormatError(f"message {kind[:40]!r} with {len(fields)} fields is not known")

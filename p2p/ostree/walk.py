@@ -1,0 +1,138 @@
+"""Which objects a commit needs: a walk over its directories, in any order; pure.
+
+Directories are visited once each, however often they are named, so that a few
+objects that name billions of paths ("directory bomb") cost no more than they weigh.
+How many paths they would unfold to is counted without unfolding them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from p2p.errors import LimitError
+from p2p.ostree.objects import Checksum, Commit, DirTree, ObjectName, ObjectType
+
+# A desktop system has some 500,000 paths, a distribution's archive a few million.
+MAX_PATHS = 20_000_000
+MAX_OBJECTS = 8_000_000
+# PATH_MAX is 4,096 bytes: no deeper directory can be named by a path.
+MAX_DEPTH = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a commit may name before it is refused."""
+
+    paths: int = MAX_PATHS
+    objects: int = MAX_OBJECTS
+    depth: int = MAX_DEPTH
+
+
+@dataclass(slots=True)
+class Closure:
+    """The objects of some commits, as far as their directories are known yet.
+
+    Attributes:
+        named: every object named so far, except the commits themselves.
+        unread: dirtrees that were named but not given to `add_dirtree` yet.
+
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    named: set[ObjectName] = field(default_factory=set)
+    unread: set[Checksum] = field(default_factory=set)
+    _children: dict[Checksum, tuple[int, tuple[Checksum, ...]]] = field(
+        default_factory=dict
+    )
+
+    def add_commit(self, commit: Commit) -> list[ObjectName]:
+        """Return the objects that the commit itself names for the first time."""
+        fresh: list[ObjectName] = []
+        self._name_dirtree(commit.root_dirtree, fresh)
+        self._name(ObjectName(commit.root_dirmeta, ObjectType.DIRMETA), fresh)
+        return fresh
+
+    def add_dirtree(self, checksum: Checksum, tree: DirTree) -> list[ObjectName]:
+        """Return the objects that this directory names for the first time.
+
+        Raises:
+            LimitError: the commit names more objects than is allowed.
+
+        """
+        self.unread.discard(checksum)
+        if checksum in self._children:
+            return []
+        self._children[checksum] = (
+            len(tree.files) + len(tree.dirs),
+            tuple(subtree for _, subtree, _ in tree.dirs),
+        )
+        fresh: list[ObjectName] = []
+        for _, subtree, meta in tree.dirs:
+            self._name_dirtree(subtree, fresh)
+            self._name(ObjectName(meta, ObjectType.DIRMETA), fresh)
+        for _, file in tree.files:
+            self._name(ObjectName(file, ObjectType.FILE), fresh)
+        return fresh
+
+    def _name_dirtree(self, checksum: Checksum, fresh: list[ObjectName]) -> None:
+        name = ObjectName(checksum, ObjectType.DIRTREE)
+        if name not in self.named:
+            self.unread.add(checksum)
+        self._name(name, fresh)
+
+    def _name(self, name: ObjectName, fresh: list[ObjectName]) -> None:
+        if name not in self.named:
+            if len(self.named) >= self.limits.objects:
+                raise LimitError(
+                    f"commit names more than {self.limits.objects} objects"
+                )
+            self.named.add(name)
+            fresh.append(name)
+
+    def check_bounds(self, commit: Commit) -> int:
+        """Return how many paths a commit unfolds to, all its directories read.
+
+        Raises:
+            LimitError: more paths, or deeper ones, than is allowed.
+
+        """
+        paths: dict[Checksum, tuple[int, int]] = {}
+        stack = [commit.root_dirtree]
+        while stack:
+            tree = stack[-1]
+            entries, subtrees = self._children[tree]
+            waiting = [child for child in subtrees if child not in paths]
+            if waiting and len(stack) <= self.limits.depth:
+                stack += waiting
+                continue
+            if waiting:
+                raise LimitError(f"directories nest deeper than {self.limits.depth}")
+            stack.pop()
+            total = entries + sum(paths[child][0] for child in subtrees)
+            depth = 1 + max((paths[child][1] for child in subtrees), default=0)
+            if total > self.limits.paths or depth > self.limits.depth:
+                raise LimitError(
+                    f"commit unfolds to more than {self.limits.paths} paths "
+                    f"or {self.limits.depth} levels"
+                )
+            paths[tree] = (total, depth)
+        return paths[commit.root_dirtree][0]
+
+
+def walk(
+    closure: Closure,
+    start: list[ObjectName],
+    load_dirtree: Callable[[Checksum], DirTree],
+) -> Iterator[ObjectName]:
+    """Yield `start` and everything below it, reading each directory once.
+
+    Errors of `load_dirtree` come through; the walk goes on when it is resumed only
+    if the caller handled them inside `load_dirtree`.
+    """
+    stack = start[::-1]
+    while stack:
+        name = stack.pop()
+        yield name
+        if name.type is ObjectType.DIRTREE:
+            stack += closure.add_dirtree(name.checksum, load_dirtree(name.checksum))

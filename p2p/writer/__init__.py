@@ -1,0 +1,1 @@
+"""The privileged half: verifies everything again, stages it and publishes it."""
