@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import tempfile
 from collections.abc import Iterator
 
 from p2p.errors import NoSpaceError, ReadOnlyError, RepositoryError
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write_file(path: str, data: bytes, *, fsync: bool) -> None:
@@ -38,6 +41,13 @@ def sync_directory(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def syncfs(fd: int) -> None:
+    """Write back the whole filesystem that holds fd; OSError if that failed."""
+    if _libc.syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 @contextlib.contextmanager

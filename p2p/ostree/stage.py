@@ -9,7 +9,6 @@ that was not certainly on the disk is verified again before it counts.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
@@ -26,7 +25,7 @@ from p2p.errors import (
 from p2p.ostree import filez
 from p2p.ostree.config import RepoMode
 from p2p.ostree.content import MAX_CONTENT_BYTES, ObjectWriter, PlainWriter
-from p2p.ostree.disk import write_file, writing
+from p2p.ostree.disk import syncfs, write_file, writing
 from p2p.ostree.holdings import STAGE_PATH, Holdings
 from p2p.ostree.lock import open_lock
 from p2p.ostree.messages import Form
@@ -45,7 +44,6 @@ from p2p.ostree.repo import Repo
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # How often the free space is looked at while writing.
 _SPACE_CHECK_BYTES = 64 << 20
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Stage:
@@ -332,13 +330,6 @@ class Upload:
         if self._writer is not None:
             self._writer.discard()
             self._writer = None
-
-
-def syncfs(fd: int) -> None:
-    """Write back the whole filesystem that holds fd; OSError if that failed."""
-    if _libc.syncfs(fd) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _read_boot_id() -> str:
