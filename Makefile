@@ -8,7 +8,12 @@
 BIN := .venv/bin
 SOURCES := p2p tests $(wildcard bench examples)
 # Pure modules: their own unit and property tests reach every branch.
-CORE := p2p/ostree/gvariant.py
+CORE := p2p/ostree/filez.py \
+    p2p/ostree/gvariant.py \
+    p2p/ostree/objects.py \
+    p2p/ostree/walk.py \
+    p2p/trust/policy.py \
+    p2p/trust/sign.py
 
 .PHONY: test check dev system trees fix lint types imports core suite demo bench
 .NOTPARALLEL:
