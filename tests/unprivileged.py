@@ -25,14 +25,13 @@ class Unprivileged:
     def run(
         self, *command: str | Path, check: bool = True
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command as the user, with HOME set; text output is captured."""
+        """Run a command as the user; its output is captured as text."""
         return subprocess.run(
             [*self.prefix, *map(str, command)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=check,
-            env={**os.environ, "HOME": str(self.home)},
         )
 
 
@@ -40,10 +39,15 @@ def make_unprivileged(home: Path) -> Unprivileged:
     """The user, with `home` made for it."""
     home.mkdir()
     if os.geteuid() != 0:
-        return Unprivileged(os.geteuid(), os.getegid(), home, ())
+        return Unprivileged(os.geteuid(), os.getegid(), home, ("env", f"HOME={home}"))
     os.chown(home, NOBODY, NOBODY)
     only = "-all,+dac_read_search"
     prefix = (
+        "env",
+        # Nobody may not write coverage data beside the code.
+        "--unset=COVERAGE_PROCESS_CONFIG",
+        "--unset=COVERAGE_PROCESS_START",
+        f"HOME={home}",
         "setpriv",
         f"--reuid={NOBODY}",
         f"--regid={NOBODY}",

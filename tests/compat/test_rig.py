@@ -4,6 +4,7 @@ import collections
 import os
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests import mounts, servers
 from tests.debian import cache_directory
 from tests.oracle import Ostree, OstreeError, closure
+from tests.require import require
 from tests.trees import (
     MIB,
     change_files,
@@ -94,7 +96,7 @@ def test_ordinary_user_writes_at_home_and_owns_nothing_else(
     ordinary_user.run("touch", ordinary_user.home / "mine")
     assert (ordinary_user.home / "mine").stat().st_uid == ordinary_user.uid
     (tmp_path / "roots").touch()
-    if ordinary_user.prefix:
+    if ordinary_user.uid != os.geteuid():
         refused = ordinary_user.run("touch", tmp_path / "roots", check=False)
         assert "Permission denied" in refused.stderr
 
@@ -108,6 +110,24 @@ def test_ordinary_user_commits_the_nasty_tree(ordinary_user: Unprivileged) -> No
         ordinary_user.uid
     )
     assert closure(home / "repo", commit).missing == frozenset()
+
+
+def test_ordinary_user_runs_this_interpreter(ordinary_user: Unprivileged) -> None:
+    program = "import os, p2p; print(os.geteuid(), os.environ['HOME'])"
+    done = ordinary_user.run(sys.executable, "-c", program)
+    assert done.stdout.split() == [str(ordinary_user.uid), str(ordinary_user.home)]
+    assert done.stderr == ""
+
+
+def test_missing_program_skips_a_test_and_fails_it_under_ci(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="needs the program no-such"):
+        require("ostree", "no-such")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="needs the program no-such"):
+        require("ostree", "no-such")
 
 
 def test_trees_are_the_same_each_time(tmp_path: Path) -> None:
