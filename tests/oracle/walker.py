@@ -71,7 +71,7 @@ def repo_mode(repo: Path) -> str:
 def object_files(repo: Path) -> Iterator[tuple[Path, str, str]]:
     """Every file under `objects/` and the stage: path, checksum, extension.
 
-    A file under `objects/` with another name has neither.
+    A file under any `objects/` with another name has neither.
     """
     for top in (repo / "objects", repo / STAGE):
         for folder, directories, names in os.walk(top):
@@ -82,7 +82,7 @@ def object_files(repo: Path) -> Iterator[tuple[Path, str, str]]:
                 if found := _OBJECT.search(path.as_posix()):
                     first, rest, extension = found.groups()
                     yield path, first + rest, extension
-                elif top.name == "objects":
+                elif "objects" in path.relative_to(repo).parts:
                     yield path, "", ""
 
 
