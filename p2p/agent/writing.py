@@ -81,12 +81,15 @@ class ProcessWriter:
         async with self._lock:
             # A request that was begun must be finished, or the next one is garbage.
             with trio.CancelScope(shield=True):
-                try:
-                    for buffer in encode(request):
-                        await self._stream.send_all(buffer)
-                    return await self.reply()
-                except trio.BrokenResourceError:
-                    raise WriterError("the writer process vanished") from None
+                return await self._exchange(request)
+
+    async def _exchange(self, request: Request) -> Done:
+        try:
+            for buffer in encode(request):
+                await self._stream.send_all(buffer)
+            return await self.reply()
+        except trio.BrokenResourceError:
+            raise WriterError("the writer process vanished") from None
 
     async def reply(self) -> Done:
         """Read one reply; raises the error it reports."""
@@ -110,14 +113,8 @@ class ProcessWriter:
         return data
 
 
-@asynccontextmanager
-async def open_process_writer(repo_path: str) -> AsyncIterator[ProcessWriter]:
-    """Start a writer process for a repository and end it with the block.
-
-    Raises:
-        Error: what kept the writer from opening the repository.
-
-    """
+def _start_process(repo_path: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a writer process; return it and our end of the socket to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
@@ -127,7 +124,19 @@ async def open_process_writer(repo_path: str) -> AsyncIterator[ProcessWriter]:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    return process, ours
+
+
+@asynccontextmanager
+async def open_process_writer(repo_path: str) -> AsyncIterator[ProcessWriter]:
+    """Start a writer process for a repository and end it with the block.
+
+    Raises:
+        Error: what kept the writer from opening the repository.
+
+    """
+    process, connection = _start_process(repo_path)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
     try:
         async with stream:
             writer = ProcessWriter(stream)

@@ -8,9 +8,16 @@ the user owns calls it on a thread.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Self
 
-from p2p.errors import Error, FormatError, IntegrityError, LimitError
+from p2p.errors import (
+    Error,
+    FormatError,
+    IntegrityError,
+    LimitError,
+    RevokedError,
+)
 from p2p.ostree.messages import (
     AbortObject,
     AddPiece,
@@ -29,7 +36,9 @@ from p2p.ostree.objects import Checksum, Commit, ObjectName, ObjectType
 from p2p.ostree.publish import Publication, publisher_for
 from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage, Upload
-from p2p.trust.verify import MAX_COMMITMETA_BYTES, Verifier
+from p2p.trust.policy import Clock
+from p2p.trust.sign import check_commitmeta_size
+from p2p.trust.verify import Verifier
 
 # One large object a neighbour, and some; each holds a file and a hash state.
 MAX_UPLOADS = 64
@@ -130,16 +139,16 @@ class WriterService:
             upload.discard()
 
     def _stage_signatures(self, commit: Checksum, data: bytes) -> None:
-        if len(data) > MAX_COMMITMETA_BYTES:
-            raise LimitError(f"detached metadata of {len(data)} bytes")
+        check_commitmeta_size(data)
         self.stage.put_commitmeta(commit, data)
 
     # -- publishing ------------------------------------------------------------
 
     def _publish(self, request: Publish) -> None:
-        verifier = Verifier.for_remote(self.repo, self.repo.remote(request.remote))
+        remote = self.repo.remote(request.remote)
+        verifier = Verifier.for_remote(remote, directories=[Path(self.repo.path)])
         commits = tuple(
-            (checksum, self._verify(verifier, checksum, ref, request))
+            (checksum, self._verify(verifier, checksum, ref))
             for checksum, ref in request.commits
         )
         publisher_for(self.stage).publish(
@@ -152,20 +161,17 @@ class WriterService:
         )
 
     def _verify(
-        self,
-        verifier: Verifier,
-        checksum: Checksum,
-        ref: str | None,
-        request: Publish,
+        self, verifier: Verifier, checksum: Checksum, ref: str | None
     ) -> Commit:
-        name = ObjectName(checksum, ObjectType.COMMIT)
+        if self.repo.is_tombstoned(checksum):
+            raise RevokedError(f"commit {checksum} was deleted here on purpose")
         holdings = self.stage.holdings
         verified = verifier.verify_commit(
-            holdings.load_metadata(name),
+            holdings.load_metadata(ObjectName(checksum, ObjectType.COMMIT)),
             holdings.load_commitmeta(checksum),
             checksum=checksum,
             ref=ref,
-            now=time.time(),
+            clock=Clock(time.time(), trusted=True),
         )
         return verified.commit
 

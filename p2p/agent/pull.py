@@ -1,0 +1,357 @@
+"""Pulls refs from an origin: trust first, then objects, then one visible step.
+
+The way of the data: ref → commit and signatures → verified → survey of what is
+missing → origin → writer's staging store → published. Nothing is visible in the
+repository before the last step, and everything staged survives an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from p2p.agent.stager import Outcome, Stager
+from p2p.agent.survey import Survey, Tally
+from p2p.agent.writing import Writer
+from p2p.errors import IntegrityError, ObjectNotFoundError, OriginNotFoundError
+from p2p.ostree.config import RepoMode
+from p2p.ostree.holdings import Holdings
+from p2p.ostree.messages import Form, Publish, StageObjects, StageSignatures
+from p2p.ostree.objects import (
+    Checksum,
+    Commit,
+    ObjectName,
+    ObjectType,
+)
+from p2p.ostree.refs import RefPath, head, mirror_ref, remote_ref
+from p2p.ostree.repo import Repo
+from p2p.trust.policy import Clock, Head
+from p2p.trust.sign import KeyId
+from p2p.trust.verify import Verifier
+from p2p.web.origin import (
+    ObjectFailed,
+    ObjectPiece,
+    ObjectReceived,
+    ObjectRestarted,
+    Origin,
+)
+
+# How many objects the origin client has to choose from, over all its connections.
+ASKED_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullRequest:
+    """What to pull.
+
+    Attributes:
+        refs: each with the commit it must be, or None for the origin's head.
+        mirror: set `refs/heads/REF` (or `refs/mirrors/…`) instead of the remote's.
+        depth: how many ancestors to pull too; -1 means all that the origin has.
+        metadata_only: only commits and their detached metadata; they stay partial.
+        allow_older: take a commit that is older than the ref's current one.
+        newer_than: refuse what is older than this commit.
+
+    """
+
+    refs: tuple[tuple[str, Checksum | None], ...]
+    mirror: bool = False
+    depth: int = 0
+    metadata_only: bool = False
+    allow_older: bool = False
+    newer_than: Checksum | None = None
+    fsync: bool = True
+
+
+@dataclass(slots=True)
+class PullStatus:
+    """How far a pull is, for whoever draws it; changed as it goes on.
+
+    Attributes:
+        phase: `refs`, `objects`, `publish` or `done`.
+        total_objects: how many objects are known to be needed so far.
+        total_known: whether that number is final.
+        staged_objects: how many of them arrived.
+
+    """
+
+    phase: str = "refs"
+    total_objects: int = 0
+    total_known: bool = False
+    staged_objects: int = 0
+    origin: Tally = field(default_factory=Tally)
+    peers: Tally = field(default_factory=Tally)
+    local: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PulledRef:
+    """One ref that was pulled: the commit it names now, and the one before."""
+
+    ref: str
+    commit: Checksum
+    previous: Checksum | None
+    signed_by: tuple[KeyId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A ref being pulled and where it is kept."""
+
+    ref: str
+    path: RefPath
+    commit: Checksum
+
+
+class Pull:
+    """One pull; `run` it once."""
+
+    def __init__(
+        self,
+        *,
+        repo: Repo,
+        origin: Origin,
+        writer: Writer,
+        verifier: Verifier,
+        remote: str,
+        request: PullRequest,
+        now: Callable[[], float],
+    ) -> None:
+        """The writer must have the repository's staging store open."""
+        self.status = PullStatus()
+        self._repo = repo
+        self._holdings = Holdings.of(repo)
+        self._origin = origin
+        self._writer = writer
+        self._verifier = verifier
+        self._remote = repo.remote(remote)
+        self._request = request
+        self._now = now
+        self._floor = self._newest_pulled()
+        self._survey = Survey(self._holdings)
+        self.status.local = self._survey.local
+        archive = repo.config.mode is RepoMode.ARCHIVE
+        self._form = Form.FILEZ if archive else Form.CANONICAL
+        self._stager = Stager(writer, self._staged)
+        self._finished = trio.Event()
+
+    async def run(self) -> tuple[PulledRef, ...]:
+        """Pull everything asked for; what was staged is kept if this raises.
+
+        Raises:
+            TrustError: a commit must not be used; no content was fetched for it.
+            OriginError, TransportError: the origin failed for good.
+            RepositoryError: the repository or its disk did.
+
+        """
+        self._repo.check_free_space()
+        targets = [await self._resolve(ref, at) for ref, at in self._request.refs]
+        results = [await self._verify_target(target) for target in targets]
+        commits: list[tuple[Checksum, str | None]] = []
+        for target in targets:
+            commits += await self._collect_commits(target)
+        if not self._request.metadata_only:
+            await self._fetch_objects([checksum for checksum, _ in commits])
+        self.status.phase = "publish"
+        await self._publish(commits, targets)
+        self.status.phase = "done"
+        return tuple(results)
+
+    # -- commits -----------------------------------------------------------------
+
+    async def _resolve(self, ref: str, commit: Checksum | None) -> _Target:
+        if not self._request.mirror:
+            path = remote_ref(self._remote.name, ref)
+        elif self._remote.collection_id is not None:
+            path = mirror_ref(self._remote.collection_id, ref)
+        else:
+            path = head(ref)
+        if commit is None:
+            commit = await self._origin.resolve_ref(ref)
+        return _Target(ref, path, commit)
+
+    async def _verify_target(self, target: _Target) -> PulledRef:
+        """Fetch and verify a ref's new commit and compare it with the current one."""
+        previous = self._repo.refs.get(target.path)
+        current = None if self._request.allow_older else self._head(previous)
+        signed_by = await self._fetch_commit(target.commit, target.ref, current)
+        if self._request.newer_than is not None:
+            reference = self._head(self._request.newer_than)
+            await self._fetch_commit(target.commit, target.ref, reference)
+        return PulledRef(
+            ref=target.ref,
+            commit=target.commit,
+            previous=previous,
+            signed_by=signed_by,
+        )
+
+    def _head(self, checksum: Checksum | None) -> Head | None:
+        if checksum is None:
+            return None
+        try:
+            return Head(checksum, self._repo.load_commit(checksum).timestamp)
+        except ObjectNotFoundError:
+            # A ref without its commit: there is nothing to be newer than.
+            return None
+
+    async def _fetch_commit(
+        self, checksum: Checksum, ref: str | None, current: Head | None
+    ) -> tuple[KeyId, ...]:
+        """Fetch, verify and stage a commit with its signatures; return the keys."""
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        detached = await self._origin.fetch_commitmeta(checksum)
+        if self._holdings.has(name):
+            data = self._holdings.load_metadata(name)
+            if detached is None:
+                detached = self._holdings.load_commitmeta(checksum)
+        else:
+            data = await self._origin.fetch_commit(checksum)
+            self.status.origin.add(len(data))
+        verified = self._verifier.verify_commit(
+            data,
+            detached,
+            checksum=checksum,
+            ref=ref,
+            current=current,
+            clock=Clock(self._now(), trusted=True, floor=self._floor),
+        )
+        await self._writer.call(StageObjects(((name, Form.CANONICAL, data),)))
+        if detached is not None and detached != self._holdings.load_commitmeta(
+            checksum
+        ):
+            await self._writer.call(StageSignatures(checksum, detached))
+        return verified.signed_by
+
+    def _newest_pulled(self) -> int:
+        """Return a time that has passed for certain: that of the newest head pulled."""
+        refs = self._repo.refs.all("remotes/")
+        heads = (self._head(checksum) for _, checksum in refs)
+        return max((head.timestamp for head in heads if head is not None), default=0)
+
+    async def _collect_commits(
+        self, target: _Target
+    ) -> list[tuple[Checksum, str | None]]:
+        """Return the commit and the ancestors wanted with it, oldest first."""
+        chain: list[tuple[Checksum, str | None]] = [(target.commit, target.ref)]
+        left = self._request.depth
+        parent = self._load_commit(target.commit).parent
+        while left and parent is not None:
+            try:
+                await self._fetch_commit(parent, None, None)
+            except OriginNotFoundError:
+                # The origin's history ends here, as it does after a prune.
+                break
+            chain.insert(0, (parent, None))
+            parent = self._load_commit(parent).parent
+            left -= 1
+        return chain
+
+    def _load_commit(self, checksum: Checksum) -> Commit:
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        return Commit.parse(self._holdings.load_metadata(name))
+
+    # -- objects -----------------------------------------------------------------
+
+    async def _fetch_objects(self, checksums: Iterable[Checksum]) -> None:
+        self.status.phase = "objects"
+        wanted = [c for c in checksums if not self._is_complete(c)]
+        commits = [self._load_commit(checksum) for checksum in wanted]
+        await trio.to_thread.run_sync(self._add_commits, commits)
+        self._refresh()
+        if not self._survey.complete:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stager.run)
+                nursery.start_soon(self._receive)
+                self._ask()
+                await self._finished.wait()
+                nursery.cancel_scope.cancel()
+        for commit in commits:
+            self._survey.closure.check_bounds(commit)
+
+    def _is_complete(self, checksum: Checksum) -> bool:
+        """Tell whether the repository says it has the commit with all it needs."""
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        return self._repo.has(name) and not self._repo.is_partial(checksum)
+
+    def _add_commits(self, commits: Iterable[Commit]) -> None:
+        for commit in commits:
+            self._survey.add_commit(commit)
+
+    def _ask(self) -> None:
+        room = ASKED_AT_ONCE - len(self._survey.awaited)
+        for name in self._survey.take(max(room, 0)):
+            self._origin.want(name, form=self._form)
+
+    async def _receive(self) -> None:
+        while True:
+            for event in await self._origin.next_events():
+                self._handle(event)
+            self._ask()
+            self._refresh()
+
+    def _handle(
+        self, event: ObjectReceived | ObjectPiece | ObjectRestarted | ObjectFailed
+    ) -> None:
+        match event:
+            case ObjectReceived(name, data):
+                self._take(name, data)
+            case ObjectPiece(name, data, last):
+                self._stager.add_piece(name, data, last=last)
+            case ObjectRestarted(name, size):
+                self._stager.begin(name, self._form, size)
+            case ObjectFailed(name, error):
+                self._stager.abort(name)
+                raise error
+
+    def _take(self, name: ObjectName, data: bytes) -> None:
+        if name.type is ObjectType.FILE:
+            self._stager.add(name, self._form, data)
+            return
+        if name.type is ObjectType.DIRTREE:
+            try:
+                self._survey.add_dirtree(name, data)
+            except IntegrityError as error:
+                self._origin.reject(name, error)
+                return
+        self._stager.add(name, Form.CANONICAL, data)
+
+    def _staged(self, outcome: Outcome) -> None:
+        """Take note of what the writer said."""
+        for rejection in outcome.rejected:
+            error = IntegrityError(
+                f"object {rejection.name}",
+                expected=rejection.name.checksum,
+                got=rejection.reason,
+            )
+            self._origin.reject(rejection.name, error)
+        self._survey.acknowledge(outcome.staged)
+        self._origin.consumed(outcome.consumed)
+        self._ask()
+        self._refresh()
+        if self._survey.complete:
+            self._finished.set()
+
+    def _refresh(self) -> None:
+        survey, status = self._survey, self.status
+        status.total_objects = len(survey.closure.named)
+        status.total_known = survey.all_named
+        status.staged_objects = survey.staged
+        status.origin = self._origin.received
+
+    # -- the visible step --------------------------------------------------------
+
+    async def _publish(
+        self, commits: list[tuple[Checksum, str | None]], targets: list[_Target]
+    ) -> None:
+        await self._writer.call(
+            Publish(
+                remote=self._remote.name,
+                commits=tuple(commits),
+                refs=tuple((target.path, target.commit) for target in targets),
+                metadata_only=self._request.metadata_only,
+                allow_older=self._request.allow_older,
+                fsync=self._request.fsync,
+            )
+        )

@@ -1,0 +1,122 @@
+"""Hands received objects to the writer in batches and reports what became of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from p2p.agent.writing import Writer
+from p2p.ostree.messages import (
+    AbortObject,
+    AddPiece,
+    BeginObject,
+    Form,
+    Rejection,
+    Request,
+    StageObjects,
+    Sync,
+)
+from p2p.ostree.objects import ObjectName
+
+# One batch keeps the writer busy for some milliseconds while the next one fills.
+BATCH_BYTES = 1 << 20
+BATCH_OBJECTS = 512
+# A power cut costs at most the verification of so much (see `p2p.ostree.stage`).
+SYNC_BYTES = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the writer said of some objects.
+
+    Attributes:
+        staged: these are verified and kept.
+        rejected: these were not what their names say.
+        consumed: bytes that no longer take memory here.
+
+    """
+
+    staged: tuple[ObjectName, ...]
+    rejected: tuple[Rejection, ...]
+    consumed: int
+
+
+class Stager:
+    """A queue in front of the writer; `run` empties it."""
+
+    def __init__(self, writer: Writer, report: Callable[[Outcome], None]) -> None:
+        """`report` is called after each batch, in the task of `run`."""
+        self._writer = writer
+        self._report = report
+        self._whole: deque[tuple[ObjectName, Form, bytes]] = deque()
+        self._pieces: deque[Request] = deque()
+        self._dead: set[ObjectName] = set()
+        self._wake = trio.Event()
+        self._unsynced = 0
+
+    def add(self, name: ObjectName, form: Form, data: bytes) -> None:
+        """Queue a whole object."""
+        self._whole.append((name, form, data))
+        self._wake.set()
+
+    def begin(self, name: ObjectName, form: Form, size: int) -> None:
+        """Queue the start of an object of `size` bytes that comes in pieces."""
+        self._pieces.append(BeginObject(name, form, size))
+        self._wake.set()
+
+    def add_piece(self, name: ObjectName, data: bytes, *, last: bool) -> None:
+        """Queue the next bytes of an object that was begun."""
+        self._pieces.append(AddPiece(name, data, last))
+        self._wake.set()
+
+    def abort(self, name: ObjectName) -> None:
+        """Queue that an object begun will not be finished."""
+        self._pieces.append(AbortObject(name))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Feed the writer until cancelled; raises what the writer reports."""
+        while True:
+            if not (self._whole or self._pieces):
+                self._wake = trio.Event()
+                await self._wake.wait()
+            if self._pieces:
+                await self._send_piece(self._pieces.popleft())
+            if self._whole:
+                await self._send_batch()
+            if self._unsynced >= SYNC_BYTES:
+                self._unsynced = 0
+                await self._writer.call(Sync())
+
+    async def _send_batch(self) -> None:
+        batch: list[tuple[ObjectName, Form, bytes]] = []
+        size = 0
+        while self._whole and size < BATCH_BYTES and len(batch) < BATCH_OBJECTS:
+            batch.append(self._whole.popleft())
+            size += len(batch[-1][2])
+        done = await self._writer.call(StageObjects(tuple(batch)))
+        self._done((name for name, _, _ in batch), done.rejected, size)
+
+    async def _send_piece(self, request: Request) -> None:
+        done = await self._writer.call(request)
+        match request:
+            case AddPiece(name, data, last):
+                if name in self._dead:
+                    # It was under way behind the rejected one: nothing new.
+                    self._done([], (), len(data))
+                    return
+                self._dead.update(rejection.name for rejection in done.rejected)
+                self._done([name] if last else [], done.rejected, len(data))
+            case BeginObject(name):
+                self._dead.discard(name)
+
+    def _done(
+        self, names: Iterable[ObjectName], rejected: tuple[Rejection, ...], size: int
+    ) -> None:
+        self._unsynced += size
+        bad = {rejection.name for rejection in rejected}
+        staged = tuple(name for name in names if name not in bad)
+        self._report(Outcome(staged, rejected, size))

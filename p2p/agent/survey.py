@@ -1,0 +1,120 @@
+"""What of some commits is here, and what is missing: the state of one pull's objects.
+
+One `Survey` is owned by one task. It is told what arrived and what was staged, and
+says what to fetch next: directories first, because they name the rest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from p2p.ostree.holdings import Holdings
+from p2p.ostree.objects import (
+    Checksum,
+    Commit,
+    DirTree,
+    ObjectName,
+    ObjectType,
+    check_metadata,
+)
+from p2p.ostree.walk import Closure
+
+
+@dataclass(slots=True)
+class Tally:
+    """Objects and bytes; the bytes are as they were received or lie on disk."""
+
+    objects: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Count one object."""
+        self.objects += 1
+        self.bytes += size
+
+
+@dataclass(slots=True)
+class Survey:
+    """The objects of the commits being pulled.
+
+    Attributes:
+        local: what was here already.
+        missing_metadata, missing_content: to be fetched, in this order.
+        awaited: asked for, or received and not staged yet.
+        staged: how many objects the writer acknowledged.
+
+    """
+
+    holdings: Holdings
+    closure: Closure = field(default_factory=Closure)
+    local: Tally = field(default_factory=Tally)
+    missing_metadata: deque[ObjectName] = field(default_factory=deque)
+    missing_content: deque[ObjectName] = field(default_factory=deque)
+    awaited: set[ObjectName] = field(default_factory=set)
+    staged: int = 0
+
+    def __repr__(self) -> str:
+        missing = len(self.missing_metadata) + len(self.missing_content)
+        return (
+            f"<Survey {len(self.closure.named)} named, {self.local.objects} local, "
+            f"{missing} missing, {len(self.awaited)} awaited, {self.staged} staged>"
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether every object is here or staged."""
+        return not (self.missing_metadata or self.missing_content or self.awaited)
+
+    @property
+    def all_named(self) -> bool:
+        """Tell whether all directories were read, so that the total is known."""
+        return not self.closure.unread
+
+    def add_commit(self, commit: Commit) -> None:
+        """Find out what of this commit is here; reads the disk."""
+        self._sort(self.closure.add_commit(commit))
+
+    def add_dirtree(self, name: ObjectName, data: bytes) -> None:
+        """Take a directory that arrived; reads the disk.
+
+        Raises:
+            IntegrityError, FormatError, LimitError: it is not what it should be.
+
+        """
+        check_metadata(name, data)
+        self._sort(self.closure.add_dirtree(name.checksum, DirTree.parse(data)))
+
+    def _sort(self, names: Iterable[ObjectName]) -> None:
+        """Tell the local from the missing, going down into local directories."""
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            size = self.holdings.size(name)
+            if size is not None:
+                self.local.add(size)
+                if name.type is ObjectType.DIRTREE:
+                    stack += self._read(name.checksum)
+            elif name.type is ObjectType.FILE:
+                self.missing_content.append(name)
+            else:
+                self.missing_metadata.append(name)
+
+    def _read(self, checksum: Checksum) -> list[ObjectName]:
+        return self.closure.add_dirtree(checksum, self.holdings.load_dirtree(checksum))
+
+    def take(self, count: int) -> list[ObjectName]:
+        """Return up to `count` objects to ask for now; they count as awaited."""
+        names: list[ObjectName] = []
+        for queue in (self.missing_metadata, self.missing_content):
+            while queue and len(names) < count:
+                names.append(queue.popleft())
+        self.awaited.update(names)
+        return names
+
+    def acknowledge(self, names: Iterable[ObjectName]) -> None:
+        """Take note that these were staged."""
+        for name in names:
+            self.awaited.discard(name)
+            self.staged += 1
