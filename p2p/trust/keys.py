@@ -314,13 +314,14 @@ def _entries(directory: Path) -> list[Path]:
 
 def _read(path: Path, limit: int, *, private: bool = False) -> bytes:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise ConfigError(str(path), "is not a regular file")
-            if private:
-                _check_private(path, mode)
-            data = file.read(limit + 1)
+        # Not blocking, so that a named pipe cannot hold us.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            _check_mode(path, os.fstat(descriptor).st_mode, private=private)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(limit + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _cannot(path, error) from None
     if len(data) > limit:
@@ -328,8 +329,10 @@ def _read(path: Path, limit: int, *, private: bool = False) -> bytes:
     return data
 
 
-def _check_private(path: Path, mode: int) -> None:
-    if mode & _OTHERS:
+def _check_mode(path: Path, mode: int, *, private: bool) -> None:
+    if not stat.S_ISREG(mode):
+        raise ConfigError(str(path), "is not a regular file")
+    if private and mode & _OTHERS:
         raise ConfigError(
             str(path),
             f"others can read or change this secret key: mode {mode & 0o777:o}",
