@@ -246,6 +246,13 @@ class LockedError(RepositoryError):
     hint = "Wait for the other command, or raise core.lock-timeout-secs."
 
 
+class SourceTreeError(Error):
+    """A directory to commit cannot be read, or holds what OSTree cannot keep."""
+
+    exit_code = 38
+    hint = "Nothing was committed; correct or skip the named file."
+
+
 class DeployError(Error):
     """A verified commit could not be turned into a running system."""
 

@@ -351,7 +351,11 @@ def _offset_at(data: bytes, at: int, width: int) -> int:
 
 def _minimal_width(body_size: int, count: int) -> int:
     """Return how wide the offsets of a container with such a body must be."""
-    return next((w for w in (1, 2, 4) if _offset_width(body_size + w * count) <= w), 8)
+    if body_size + count <= 0xFF:
+        return 1
+    if body_size + 2 * count <= 0xFFFF:
+        return 2
+    return 4 if body_size + 4 * count <= 0xFFFFFFFF else 8
 
 
 def _offset_table(body_size: int, offsets: list[int]) -> bytes:

@@ -172,7 +172,7 @@ class Commit:
             related=related,
             subject=subject,
             body=body,
-            timestamp=_swap64(time),
+            timestamp=swap64(time),
             root_dirtree=from_raw(tree),
             root_dirmeta=from_raw(meta),
         )
@@ -186,7 +186,7 @@ class Commit:
                 self.related,
                 self.subject,
                 self.body,
-                _swap64(self.timestamp),
+                swap64(self.timestamp),
                 raw(self.root_dirtree),
                 raw(self.root_dirmeta),
             )
@@ -288,6 +288,7 @@ class DirMeta:
         return serialize_inode(self.uid, self.gid, self.mode, self.xattrs)
 
 
+@lru_cache(maxsize=4096)
 def serialize_inode(uid: int, gid: int, mode: int, xattrs: Xattrs) -> bytes:
     """Return `(uuua(ayay))`: a dirmeta, or the xattr `user.ostreemeta` of a file."""
     return _DIRMETA.encode(
@@ -340,7 +341,7 @@ class FileHeader:
 
     def serialize_filez(self, size: int) -> bytes:
         """Return the framed `(tuuuusa(ayay))` that begins a `.filez` file."""
-        return frame_header(_FILEZ_HEADER.encode((_swap64(size), *self._members())))
+        return frame_header(_FILEZ_HEADER.encode((swap64(size), *self._members())))
 
     def _members(self) -> tuple[Any, ...]:
         return (
@@ -390,7 +391,7 @@ def parse_filez_header(data: bytes) -> tuple[FileHeader, int]:
     """Return the header and the claimed size of the content from a `.filez` header."""
     size, uid, gid, mode, rdev, target, xattrs = _FILEZ_HEADER.decode(data)
     header = _check_header(uid, gid, mode, rdev, target, xattrs)
-    size = _swap64(size)
+    size = swap64(size)
     if header.is_symlink and size:
         raise FormatError("file object: symbolic link with content")
     return header, size
@@ -436,5 +437,6 @@ def _swap32(value: int) -> int:
     return int.from_bytes(value.to_bytes(4, "little"), "big")
 
 
-def _swap64(value: int) -> int:
+def swap64(value: int) -> int:
+    """Return a 64-bit number with its bytes reversed, as OSTree stores it."""
     return int.from_bytes(value.to_bytes(8, "little"), "big")

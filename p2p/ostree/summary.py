@@ -1,0 +1,241 @@
+"""The `summary` file: which refs a repository has, for clients that cannot list them.
+
+Format: `(a(s(taya{sv}))a{sv})`; source: libostree `ostree-repo.c`
+(ostree_repo_regenerate_summary) and `ot-builtin-summary.c`. The size of a commit is
+the only little-endian number of OSTree's; timestamps are big-endian as elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from p2p.errors import FormatError, LimitError
+from p2p.ostree import deltas
+from p2p.ostree.disk import write_file, writing
+from p2p.ostree.gvariant import Variant, codec
+from p2p.ostree.objects import (
+    Checksum,
+    Commit,
+    Metadata,
+    ObjectName,
+    ObjectType,
+    from_raw,
+    lookup,
+    raw,
+    swap64,
+)
+from p2p.ostree.refs import check_ref
+from p2p.ostree.repo import Repo
+
+MAX_SUMMARY_BYTES = 32 << 20
+"""Larger ones are refused; that of a large application store has some 10 MiB."""
+
+TIMESTAMP_KEY = "ostree.commit.timestamp"
+COLLECTION_KEY = "ostree.summary.collection-id"
+COLLECTION_MAP_KEY = "ostree.summary.collection-map"
+_REFS = "a(s(taya{sv}))"
+_COLLECTION_MAP = f"a{{s{_REFS}}}"
+_SUMMARY = codec(f"({_REFS}a{{sv}})")
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRef:
+    """What a summary says of one ref; `size` is that of the commit object in bytes."""
+
+    ref: str
+    commit: Checksum
+    size: int
+    metadata: Metadata = ()
+
+    @property
+    def timestamp(self) -> int | None:
+        """When the commit was made, as the summary claims, in seconds since 1970."""
+        value = lookup(self.metadata, TIMESTAMP_KEY, "t")
+        return None if value is None else swap64(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A parsed summary; nothing vouches for it but a signature beside it."""
+
+    refs: tuple[SummaryRef, ...] = ()
+    metadata: Metadata = ()
+
+    @property
+    def collection_id(self) -> str | None:
+        """The collection that `refs` belong to, if the repository has one."""
+        collection: str | None = lookup(self.metadata, COLLECTION_KEY, "s")
+        return collection
+
+    def find(self, ref: str, *, collection: str | None = None) -> SummaryRef | None:
+        """Return what is said of a ref, in another collection if that is named."""
+        refs: Iterable[SummaryRef] = self.refs
+        if collection is not None and collection != self.collection_id:
+            refs = self.collections().get(collection, ())
+        return next((entry for entry in refs if entry.ref == ref), None)
+
+    def collections(self) -> dict[str, tuple[SummaryRef, ...]]:
+        """Return the refs of other collections that are mirrored here."""
+        found = lookup(self.metadata, COLLECTION_MAP_KEY, _COLLECTION_MAP) or ()
+        return {collection: _parse_refs(refs) for collection, refs in found}
+
+    def serialize(self) -> bytes:
+        """Return the bytes of the file."""
+        return _SUMMARY.encode((_refs_value(self.refs), self.metadata))
+
+
+def parse_summary(data: bytes) -> Summary:
+    """Return the summary in data.
+
+    Raises:
+        FormatError: it is not one, is not in normal form, or names hostile refs.
+        LimitError: it is larger than any real one.
+
+    """
+    if len(data) > MAX_SUMMARY_BYTES:
+        raise LimitError(f"summary of {len(data)} bytes")
+    refs, metadata = _SUMMARY.decode(data)
+    summary = Summary(_parse_refs(refs), metadata)
+    summary.collections()
+    return summary
+
+
+def _parse_refs(entries: Iterable[Any]) -> tuple[SummaryRef, ...]:
+    refs = tuple(
+        SummaryRef(check_ref(ref), from_raw(commit), size, metadata)
+        for ref, (size, commit, metadata) in entries
+    )
+    names = [entry.ref for entry in refs]
+    if any(a >= b for a, b in itertools.pairwise(names)):
+        raise FormatError("summary: refs are not in order")
+    return refs
+
+
+def _refs_value(refs: Iterable[SummaryRef]) -> tuple[Any, ...]:
+    return tuple(
+        (entry.ref, (entry.size, raw(entry.commit), entry.metadata)) for entry in refs
+    )
+
+
+# -- writing -----------------------------------------------------------------------
+
+
+def regenerate(
+    repo: Repo, *, timestamp: int | None = None, metadata: Metadata = ()
+) -> Summary:
+    """Write the summary of a repository anew; a signature of the old one goes.
+
+    Args:
+        repo: the repository; remotes' refs are left out.
+        timestamp: seconds since 1970 to give as time of the change; None for now.
+        metadata: entries to add.
+
+    Raises:
+        ObjectNotFoundError: a ref names a commit that is not here.
+        ReadOnlyError, NoSpaceError: as the disk says.
+
+    """
+    now = int(time.time()) if timestamp is None else timestamp
+    main = repo.config.collection_id
+    collections = _collection_refs(repo)
+    heads = {ref.split("/", 1)[1]: commit for ref, commit in repo.refs.all("heads/")}
+    if main is not None:
+        heads.update(collections.pop(main, {}))
+    entries = dict(metadata)
+    entries["ostree.summary.mode"] = Variant("s", str(repo.config.mode))
+    entries["ostree.summary.last-modified"] = Variant("t", swap64(now))
+    entries["ostree.summary.tombstone-commits"] = Variant(
+        "b", repo.config.tombstone_commits
+    )
+    if found := deltas.superblock_checksums(repo):
+        values = {name: Variant("ay", raw(digest)) for name, digest in found}
+        entries["ostree.static-deltas"] = Variant("a{sv}", glib_dictionary(values))
+    if collections:
+        refs = {name: _entries(repo, heads) for name, heads in collections.items()}
+        value = tuple((name, _refs_value(refs[name])) for name in sorted(refs))
+        entries[COLLECTION_MAP_KEY] = Variant(_COLLECTION_MAP, value)
+    entries["ostree.summary.indexed-deltas"] = Variant("b", True)
+    if main is not None:
+        entries[COLLECTION_KEY] = Variant("s", main)
+    summary = Summary(_entries(repo, heads), glib_dictionary(entries))
+    _write(repo, summary)
+    return summary
+
+
+def _collection_refs(repo: Repo) -> dict[str, dict[str, Checksum]]:
+    found: dict[str, dict[str, Checksum]] = {}
+    for path, commit in repo.refs.all("mirrors/"):
+        _, collection, ref = path.split("/", 2)
+        found.setdefault(collection, {})[ref] = commit
+    return found
+
+
+def _entries(repo: Repo, refs: dict[str, Checksum]) -> tuple[SummaryRef, ...]:
+    return tuple(_entry(repo, ref, commit) for ref, commit in sorted(refs.items()))
+
+
+def _entry(repo: Repo, ref: str, commit: Checksum) -> SummaryRef:
+    data = repo.load_metadata(ObjectName(commit, ObjectType.COMMIT))
+    timestamp = Variant("t", swap64(Commit.parse(data).timestamp))
+    return SummaryRef(ref, commit, len(data), ((TIMESTAMP_KEY, timestamp),))
+
+
+def _write(repo: Repo, summary: Summary) -> None:
+    with writing(repo.path):
+        path = os.path.join(repo.path, "summary")
+        write_file(path, summary.serialize(), fsync=repo.config.fsync)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path}.sig")
+
+
+# -- the order of GLib's dictionaries ------------------------------------------------
+
+# Numbers of slots are powers of two; a hash is taken modulo the prime below each
+# (GLib `ghash.c`, prime_mod).
+_PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
+_MIN_SHIFT = 3
+
+
+def glib_dictionary(entries: dict[str, Variant]) -> Metadata:
+    """Return the entries as a GVariantDict of GLib 2.74 would order them.
+
+    libostree writes some dictionaries through one, so their bytes depend on the
+    hash table's insides. Readers do not care.
+    """
+    return tuple((key, entries[key]) for key in _hash_table_order(entries))
+
+
+def _hash_table_order(keys: Iterable[str]) -> Iterator[str]:
+    shift = _MIN_SHIFT
+    slots: list[str | None] = [None] * (1 << shift)
+    for count, key in enumerate(keys, 1):
+        _insert(slots, shift, key)
+        if len(slots) <= count + count // 16:
+            shift = max(_MIN_SHIFT, int(count * 1.333).bit_length())
+            old, slots = slots, [None] * (1 << shift)
+            for moved in filter(None, old):
+                _insert(slots, shift, moved)
+    return filter(None, slots)
+
+
+def _insert(slots: list[str | None], shift: int, key: str) -> None:
+    index = (_string_hash(key) * 11 & 0xFFFFFFFF) % _PRIMES[shift]
+    step = 0
+    while slots[index] is not None:
+        step += 1
+        index = (index + step) & (len(slots) - 1)
+    slots[index] = key
+
+
+def _string_hash(key: str) -> int:
+    """GLib's g_str_hash; values 0 and 1 mark free slots there."""
+    value = 5381
+    for byte in key.encode():
+        value = (value * 33 + (byte - 256 if byte > 127 else byte)) & 0xFFFFFFFF
+    return max(value, 2)
