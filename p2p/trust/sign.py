@@ -12,8 +12,10 @@ import binascii
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from types import ModuleType
 from typing import NewType
+
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import BadSignatureError
 
 from p2p.errors import (
     FormatError,
@@ -110,7 +112,7 @@ class SecretKey:
         """Return the key that a seed of 32 bytes stands for; FormatError if longer."""
         if len(seed) != SEED_BYTES:
             raise FormatError(f"an ed25519 seed of {len(seed)} bytes")
-        public, _ = _nacl().bindings.crypto_sign_seed_keypair(seed)
+        public, _ = crypto_sign_seed_keypair(seed)
         return cls(seed, PublicKey(public))
 
     @classmethod
@@ -145,8 +147,7 @@ class VerifiedSignature:
 
 def sign_commit(commit: bytes, key: SecretKey) -> bytes:
     """Return the 64-byte signature of a `.commit` object's bytes."""
-    signed: bytes = _nacl().bindings.crypto_sign(commit, key.seed + key.public.raw)
-    return signed[:SIGNATURE_BYTES]
+    return crypto_sign(commit, key.seed + key.public.raw)[:SIGNATURE_BYTES]
 
 
 # -- detached metadata -----------------------------------------------------------------
@@ -306,10 +307,9 @@ def _verify(
 def _opens(signature: bytes, signed: bytes, key: PublicKey) -> bool:
     if len(signature) != SIGNATURE_BYTES:
         return False
-    nacl = _nacl()
     try:
-        nacl.bindings.crypto_sign_open(signed, key.raw)
-    except nacl.exceptions.BadSignatureError:
+        crypto_sign_open(signed, key.raw)
+    except BadSignatureError:
         return False
     return True
 
@@ -333,11 +333,3 @@ def _decode_base64(text: str) -> bytes:
 
 def _encode_base64(data: bytes) -> str:
     return binascii.b2a_base64(data, newline=False).decode()
-
-
-def _nacl() -> ModuleType:
-    # 3 MB and 17 ms that a command which neither signs nor verifies need not pay.
-    import nacl.bindings  # noqa: PLC0415
-    import nacl.exceptions  # noqa: PLC0415
-
-    return nacl
