@@ -1,0 +1,411 @@
+"""One transfer as the fetching thread sees it: callbacks of libcurl, redirects.
+
+Nothing here knows pycurl: the numbers that callbacks return are those of `curl.h`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import deque
+from functools import lru_cache
+from typing import BinaryIO, Protocol
+
+from p2p.errors import ConfigError, LimitError, OriginError
+from p2p.web.intake import Decoder, Intake
+from p2p.web.lane import Chunk, Lane
+from p2p.web.request import (
+    Access,
+    Headers,
+    Request,
+    Response,
+    anonymous,
+    parse_retry_after,
+)
+from p2p.web.url import Server, server_of, show
+
+MAX_REDIRECTS = 20
+MAX_HEADER_BYTES = 64 << 10
+"""Of all headers of an answer; nginx sends at most 32 KiB of them by default."""
+_MAX_RAW_BYTES = 1 << 19
+"""Taken from libcurl before it is looked at."""
+_TEXT_BYTES = 4096
+"""Kept of the body that comes with an error."""
+_MAX_TEXT_BYTES = 64 << 10
+"""Longer bodies of errors are cut off, at the price of the connection."""
+
+_PAUSE_WRITE = 0x10000001  # CURL_WRITEFUNC_PAUSE
+_ABORT_HEADER = -1  # any number but the length
+_ABORT_READ = 0x10000000  # CURL_READFUNC_ABORT
+_SEEK_OK = 0  # CURL_SEEKFUNC_OK
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Handle(Protocol):
+    """What a transfer asks libcurl while it runs."""
+
+    def status(self) -> int:
+        """Return the HTTP status."""
+        ...
+
+    def last_modified(self) -> int | None:
+        """Return when the file changed, in seconds since 1970, if the server says."""
+        ...
+
+    def length(self) -> int | None:
+        """Return the body's length in bytes, if the server says."""
+        ...
+
+    def redirect_url(self) -> str | None:
+        """Return where the answer redirects to."""
+        ...
+
+    def retry_after(self) -> float | None:
+        """Return for how many seconds the server asks to be left alone."""
+        ...
+
+
+class Transfer:
+    """A request on its way.
+
+    Attributes:
+        request: what was asked.
+        tag: the consumer's own; not looked at.
+        intake: takes in the body.
+        raw: bytes of the body that nobody has looked at.
+        paused: libcurl was told to hold the rest back.
+        outcome: libcurl's code and message once it has ended.
+        error: what a callback had to say that libcurl cannot carry.
+        offset: bytes of the body that an earlier transfer has brought.
+        cancelled: set by the consumer, which then sees no further event.
+        last_modified: the file's time as the server gives it, None if it does not.
+        length: bytes of the whole body by its Content-Length, None if it has none.
+        redirected: whether another URL than the request's answered.
+
+    """
+
+    __slots__ = (
+        "_file",
+        "_header_bytes",
+        "_hops",
+        "_raw_bytes",
+        "_sent",
+        "_stalled",
+        "_text",
+        "_text_bytes",
+        "access",
+        "cancelled",
+        "error",
+        "handle",
+        "headers",
+        "intake",
+        "lane",
+        "last_modified",
+        "length",
+        "offset",
+        "outcome",
+        "paused",
+        "private",
+        "raw",
+        "request",
+        "status",
+        "tag",
+        "url",
+    )
+
+    def __init__(
+        self, request: Request, lane: Lane, intake: Intake, tag: object = None
+    ) -> None:
+        self.request = request
+        self.lane = lane
+        self.intake = intake
+        self.offset = intake.received
+        self.tag = tag
+        self.url = request.url
+        self.private: Headers = request.private
+        self.access: Access = request.access
+        self.cancelled = False
+        self.error: Exception | None = None
+        self.handle: Handle | None = None
+        self.last_modified: int | None = None
+        self.length: int | None = None
+        self._hops = 0
+        self.raw: deque[bytes] = deque()
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Forget what one server said, before another is asked."""
+        self.status = 0
+        self.outcome: tuple[int, str] | None = None
+        self.paused = False
+        self.raw.clear()
+        self.headers: dict[str, str] = {}
+        self._header_bytes = 0
+        self._text = b""
+        self._text_bytes = 0
+        self._raw_bytes = 0
+        self._stalled = False
+        self._sent = 0
+        self._file = self._open_body()
+
+    @property
+    def redirected(self) -> bool:
+        """Tell whether another URL than the request's answered."""
+        return self._hops > 0
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body that this transfer has brought, before decoding."""
+        return self.intake.received - self.offset
+
+    @property
+    def server(self) -> Server:
+        """The server that is asked now."""
+        return server_of(self.url)
+
+    # -- the body that comes ------------------------------------------------------
+
+    def write(self, data: bytes) -> int | None:
+        """CURLOPT_WRITEFUNCTION; None means that all was taken.
+
+        pycurl answers no question in here, not even for the status: `digest` looks
+        at the bytes afterwards.
+        """
+        if self._raw_bytes >= _MAX_RAW_BYTES or self._stalled:
+            self.paused = True
+            return _PAUSE_WRITE
+        self.raw.append(data)
+        self._raw_bytes += len(data)
+        return None
+
+    def digest(self) -> bool:
+        """Decode and hand on what has come; tell if that is the end of the matter.
+
+        Raises whatever is wrong with the body. Where the consumer has no room,
+        `stalled` becomes true and the rest waits for another call.
+        """
+        if not self.status:
+            self._begin()
+        self._stalled = not self.intake.pump(self._put)
+        while self.raw and not self._stalled:
+            data = self.raw.popleft()
+            self._raw_bytes -= len(data)
+            if not 200 <= self.status < 300:
+                if self._keep_text(data):
+                    return True
+            elif self.intake.received + len(data) > self.request.max_bytes:
+                raise self.too_long()
+            else:
+                self.intake.take(data)
+                self._stalled = not self.intake.pump(self._put)
+        return False
+
+    @property
+    def stalled(self) -> bool:
+        """Tell whether bytes wait for the consumer to catch up."""
+        return self._stalled
+
+    def _begin(self) -> None:
+        handle = self._handle()
+        self.status = handle.status()
+        self.last_modified = handle.last_modified()
+        self.length = handle.length()
+
+    def _handle(self) -> Handle:
+        if self.handle is None:
+            raise AssertionError(
+                "a transfer that does not run was asked for its answer"
+            )
+        return self.handle
+
+    def _keep_text(self, data: bytes) -> bool:
+        room = _TEXT_BYTES - len(self._text)
+        self._text += data[:room]
+        self._text_bytes += len(data)
+        return self._text_bytes > _MAX_TEXT_BYTES
+
+    def too_long(self) -> LimitError:
+        """Return the error for a body longer than the request allows."""
+        return LimitError(
+            f"{show(self.url)}: longer than {self.request.max_bytes} bytes"
+        )
+
+    def _put(self, data: bytes) -> bool:
+        lane = self.lane
+        lane.delivered += len(data)
+        lane.engine.emit(lane, Chunk(self, data))
+        return not lane.full
+
+    # -- headers --------------------------------------------------------------------
+
+    def header(self, line: bytes) -> int | None:
+        """CURLOPT_HEADERFUNCTION: one line, also those of earlier answers."""
+        self._header_bytes += len(line)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self.error = LimitError(
+                f"{show(self.url)}: more than {MAX_HEADER_BYTES} bytes of headers"
+            )
+            return _ABORT_HEADER
+        if line.startswith(b"HTTP/"):
+            self.headers = {}
+            return None
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            name = name.strip().lower()
+            value = value.strip()
+            before = self.headers.get(name)
+            self.headers[name] = value if before is None else f"{before}, {value}"
+        return None
+
+    # -- the body that goes ---------------------------------------------------------
+
+    def _open_body(self) -> BinaryIO | None:
+        body = self.request.body
+        if body is None:
+            return None
+        if isinstance(body, bytes):
+            return io.BytesIO(body)
+        body.file.seek(0)
+        return body.file
+
+    @property
+    def upload_bytes(self) -> int | None:
+        """Length of the request's body, None if it has none."""
+        body = self.request.body
+        if body is None:
+            return None
+        return len(body) if isinstance(body, bytes) else body.size
+
+    def read(self, size: int) -> bytes | int:
+        """CURLOPT_READFUNCTION."""
+        try:
+            return self._read(size)
+        except Exception as error:  # noqa: BLE001 - libcurl drops it: carried to the asker
+            self.error = error
+            return _ABORT_READ
+
+    def _read(self, size: int) -> bytes:
+        if self._file is None or self.upload_bytes is None:
+            raise AssertionError("libcurl reads a body that is not there")
+        left = self.upload_bytes - self._sent
+        data = self._file.read(min(size, left))
+        if left and not data:
+            raise ConfigError(
+                f"upload to {show(self.url)}",
+                f"the file ends {left} bytes before the {self.upload_bytes} announced",
+            )
+        self._sent += len(data)
+        return data
+
+    def seek(self, offset: int, origin: int) -> int:
+        """CURLOPT_SEEKFUNCTION: the body is sent again on another connection."""
+        if self._file is None:
+            raise AssertionError("libcurl rewinds a body that is not there")
+        self._file.seek(offset, origin)
+        self._sent = offset
+        return _SEEK_OK
+
+    # -- the end ----------------------------------------------------------------------
+
+    def redirect(self) -> bool:
+        """Turn to where the answer redirects to; False if it does not.
+
+        Raises:
+            OriginError: too many redirects, or one from https to http.
+
+        """
+        if self.status not in _REDIRECTS or self.request.method not in ("GET", "HEAD"):
+            return False
+        target = self._handle().redirect_url()
+        if target is None:
+            return False
+        self._check_redirect(target)
+        self._hops += 1
+        self.url = target
+        self.rewind()
+        return True
+
+    def _check_redirect(self, target: str) -> None:
+        asked = show(self.request.url)
+        if self._hops >= MAX_REDIRECTS:
+            raise OriginError(
+                f"{asked}: redirected more than {MAX_REDIRECTS} times",
+                status=self.status,
+                hint="The server redirects in a circle; check the remote's URL.",
+            )
+        try:
+            server = server_of(target)
+        except ConfigError as error:
+            raise OriginError(
+                f"{asked}: redirected to {error}", status=self.status
+            ) from None
+        if self.server.scheme == "https" and server.scheme == "http":
+            raise OriginError(
+                f"{asked}: redirected to {show(target)}, which is not encrypted",
+                status=self.status,
+                hint="A redirect from https to http is never followed.",
+            )
+        if server != server_of(self.request.url):
+            self.private = ()
+            self.access = anonymous(self.access)
+
+    def result(self) -> Response:
+        """Return the answer that libcurl has brought in full.
+
+        Raises what the decoder finds wrong with the body as a whole.
+        """
+        ok = 200 <= self.status < 300
+        body = self.intake.finish() if ok else self._text
+        self.lane.delivered += len(body)
+        return Response(
+            self.status,
+            self.headers,
+            body,
+            self.url,
+            self.received,
+            None if ok else self._retry_after(),
+            self._trusted(),
+        )
+
+    def _retry_after(self) -> float | None:
+        if self.headers:
+            return parse_retry_after(self.headers)
+        return self._handle().retry_after()
+
+    def _trusted(self) -> bool:
+        if self.access.has_identity:
+            return True
+        return any(name.lower() == "authorization" for name, _ in self.private)
+
+
+def new_transfer(
+    request: Request,
+    lane: Lane,
+    *,
+    decoder: Decoder | None = None,
+    resume: Transfer | None = None,
+    tag: object = None,
+) -> Transfer:
+    """Return a transfer, which goes on where `resume` stopped if that is given.
+
+    Raises ConfigError for what is no URL of http or https, or no header.
+    """
+    server_of(request.url)
+    _check_text("URL", request.url)
+    _check_headers(request.headers)
+    _check_headers(request.private)
+    intake = resume.intake if resume is not None else Intake(decoder)
+    return Transfer(request, lane, intake, tag)
+
+
+@lru_cache(maxsize=256)
+def _check_headers(headers: Headers) -> None:
+    for name, value in headers:
+        _check_text(f"header {name[:80]!r}", name.replace(":", " ") + value.strip())
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise ConfigError(f"header {name[:80]!r}", "is not a header's name")
+
+
+def _check_text(what: str, text: str) -> None:
+    # A line break would end the header and begin another.
+    if not text.isascii() or not text.isprintable():
+        raise ConfigError(what, "holds characters that HTTP does not allow")
