@@ -225,7 +225,8 @@ class TreeWriter:
         return checksum
 
     def _write_object(self, name: ObjectName, frame: bytes, file: SourceFile) -> None:
-        with self._transaction.create(file.header, file.size) as writer:
+        size = 0 if file.header.is_symlink else file.size
+        with self._transaction.create(file.header, size) as writer:
             if file.data is not None:
                 if file.data:
                     writer.write(file.data)

@@ -69,9 +69,18 @@ class _RegularFile:
         )
 
     def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        written = os.write(self._fd, data)
+        while written < len(data):
+            data = data[written:]
+            written = os.write(self._fd, data)
+
+    def _begin(self, data: bytes) -> None:
+        """Write what comes before the content; leave nothing behind on failure."""
+        try:
+            _RegularFile.write(self, data)
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         if self._fd >= 0:
@@ -96,10 +105,10 @@ class PlainWriter(_RegularFile):
 class _ArchiveWriter(_RegularFile):
     def __init__(self, path: str, header: FileHeader, size: int, level: int) -> None:
         super().__init__(path)
-        super().write(header.serialize_filez(size))
         self._deflater = (
             None if header.is_symlink else zlib.compressobj(level, zlib.DEFLATED, -15)
         )
+        self._begin(header.serialize_filez(size))
 
     def write(self, data: bytes) -> None:
         if self._deflater is not None and (packed := self._deflater.compress(data)):
@@ -113,16 +122,15 @@ class _ArchiveWriter(_RegularFile):
 
 
 class _BareWriter(_RegularFile):
-    def __init__(self, path: str, header: FileHeader, *, xattrs: bool) -> None:
+    def __init__(self, path: str, header: FileHeader) -> None:
         super().__init__(path)
         self._header = header
-        self._xattrs = header.xattrs if xattrs else ()
 
     def finish(self) -> None:
         # chown drops setuid bits and capabilities, so it comes first.
         _chown(self._fd, self._header)
         os.fchmod(self._fd, stat.S_IMODE(self._header.mode))
-        for name, value in self._xattrs:
+        for name, value in self._header.xattrs:
             _setxattr(self._fd, name, value)
         os.utime(self._fd, (0, 0))
         self._close()
@@ -133,7 +141,7 @@ class _BareUserWriter(_RegularFile):
         super().__init__(path)
         self._header = header
         if header.is_symlink:
-            self.write(header.symlink_target.encode() + b"\0")
+            self._begin(header.symlink_target.encode() + b"\0")
 
     def finish(self) -> None:
         header = self._header
@@ -147,15 +155,28 @@ class _BareUserWriter(_RegularFile):
         self._close()
 
 
+def _check_bare_user_only(header: FileHeader) -> None:
+    """Refuse what this mode would forget, so that the checksum was true no more.
+
+    libostree refuses the modes only (_ostree_validate_bareuseronly_mode) and lets
+    `ostree fsck` find the rest.
+    """
+    lost = ""
+    if header.uid or header.gid:
+        lost = f"owned by {header.uid}:{header.gid}"
+    elif header.xattrs:
+        lost = "with xattrs"
+    elif not header.is_symlink and header.mode & 0o7777 & ~0o775:
+        lost = f"of mode {header.mode & 0o7777:o}"
+    if lost:
+        raise RepositoryError(
+            f"a file {lost} cannot be kept in a bare-user-only repository",
+            hint="Use a bare-user repository for trees with such files.",
+        )
+
+
 class _BareUserOnlyWriter(_RegularFile):
     def __init__(self, path: str, header: FileHeader) -> None:
-        # libostree: _ostree_validate_bareuseronly_mode.
-        if header.mode & 0o7777 & ~0o775:
-            raise RepositoryError(
-                f"a file of mode {header.mode & 0o7777:o} cannot be kept in a "
-                f"bare-user-only repository",
-                hint="Use a bare-user repository for trees with such files.",
-            )
         super().__init__(path)
         self._mode = header.mode & 0o775
 
@@ -166,7 +187,7 @@ class _BareUserOnlyWriter(_RegularFile):
 
 
 class _SymlinkWriter:
-    """A real symbolic link (bare and bare-user-only)."""
+    """A real symbolic link (bare and bare-user-only); its time is left as it is."""
 
     def __init__(self, path: str, header: FileHeader, *, owned: bool) -> None:
         self.path = path
@@ -182,7 +203,6 @@ class _SymlinkWriter:
             _chown(self.path, self._header)
             for name, value in self._header.xattrs:
                 _setxattr(self.path, name, value)
-            os.utime(self.path, (0, 0), follow_symlinks=False)
 
     def discard(self) -> None:
         os.unlink(self.path)
@@ -209,13 +229,15 @@ class ContentStyle:
         if self.mode is RepoMode.BARE_USER:
             return _BareUserWriter(path, header)
         if self.mode is RepoMode.BARE_USER_ONLY:
+            _check_bare_user_only(header)
             if header.is_symlink:
                 return _SymlinkWriter(path, header, owned=False)
             return _BareUserOnlyWriter(path, header)
         if self.mode is RepoMode.BARE:
             if header.is_symlink:
                 return _SymlinkWriter(path, header, owned=True)
-            return _BareWriter(path, header, xattrs=not self.disable_xattrs)
+            # As libostree, whose disable-xattrs bears on reading only.
+            return _BareWriter(path, header)
         raise RepositoryError(
             f"repositories of mode {self.mode} are only read",
             hint="Publish through libostree, or use another mode.",
@@ -419,7 +441,11 @@ def _bare_header(
 
 
 def read_xattrs(target: int | str) -> Xattrs:
-    """Return all xattrs of an inode, sorted by name; () where there can be none."""
+    """Return all xattrs of an inode, sorted by name; () where there can be none.
+
+    Those with an empty value are left out, as libglnx does (`glnx-xattrs.c`): such
+    an object has the checksum without them.
+    """
     follow = isinstance(target, int)
     try:
         names = os.listxattr(target, follow_symlinks=follow)
@@ -427,10 +453,11 @@ def read_xattrs(target: int | str) -> Xattrs:
         if error.errno == errno.ENOTSUP:
             return ()
         raise
-    return tuple(
+    xattrs = [
         (os.fsencode(name), os.getxattr(target, name, follow_symlinks=follow))
-        for name in sorted(names, key=os.fsencode)
-    )
+        for name in names
+    ]
+    return tuple(sorted(pair for pair in xattrs if pair[1]))
 
 
 def _read_split_xattrs(path: str) -> Xattrs:

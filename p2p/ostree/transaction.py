@@ -1,24 +1,19 @@
 """New objects of one repository: written aside, then made visible in one step.
 
-The files wait in a directory of their own below `tmp/`, which stock `ostree` clears
-away after a day should this process die; this program does so at its next commit.
+The files wait in a scratch directory below `tmp/`.
 Source of the order: libostree `ostree-repo-commit.c` (ostree_repo_commit_transaction).
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Self
 
-from p2p.errors import LockedError, RepositoryError
+from p2p.errors import RepositoryError
 from p2p.ostree.content import ObjectWriter, PlainWriter
 from p2p.ostree.disk import sync_directory, syncfs, writing
-from p2p.ostree.lock import open_lock
 from p2p.ostree.objects import (
     MAX_METADATA_BYTES,
     Checksum,
@@ -29,6 +24,7 @@ from p2p.ostree.objects import (
 )
 from p2p.ostree.refs import RefPath
 from p2p.ostree.repo import Repo
+from p2p.ostree.room import Room
 
 _PREFIX = "p2p-commit-"
 # How often the free space is looked at while writing.
@@ -59,14 +55,11 @@ class Transaction:
         self.repo = repo
         self._new: dict[ObjectName, str] = {}
         self._found: set[ObjectName] = set()
-        self._numbers = itertools.count()
         self._since_space_check = 0
         repo.check_free_space()
         root = os.path.join(repo.path, "tmp")
         with writing(root):
-            os.makedirs(root, 0o775, exist_ok=True)
-            _clear_abandoned(root)
-            self._directory, self._lock = _make_room(root)
+            self._room = Room(root, _PREFIX)
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +69,7 @@ class Transaction:
 
     def close(self) -> None:
         """Remove what was not published."""
-        with writing(self._directory):
-            shutil.rmtree(self._directory)
-            os.close(self._lock)
+        self._room.close()
 
     # -- collecting --------------------------------------------------------------
 
@@ -100,7 +91,7 @@ class Transaction:
             )
         name = ObjectName(checksum_of(data), kind)
         if not self.has(name):
-            with self._discarding(PlainWriter(self._new_path())) as writer:
+            with self._discarding(PlainWriter(self._room.new_path())) as writer:
                 writer.write(data)
                 self.adopt(name, writer, size=len(data))
         return name.checksum
@@ -119,7 +110,7 @@ class Transaction:
     ) -> contextlib.AbstractContextManager[ObjectWriter]:
         """Start a file object; what is not adopted in the block is removed."""
         with writing(self.repo.path):
-            writer = self.repo.style.create(self._new_path(), header, size)
+            writer = self.repo.style.create(self._room.new_path(), header, size)
         return self._discarding(writer)
 
     def adopt(self, name: ObjectName, writer: ObjectWriter, *, size: int) -> None:
@@ -134,9 +125,6 @@ class Transaction:
         if self._new.setdefault(name, writer.path) != writer.path:
             # Another thread was faster.
             os.unlink(writer.path)
-
-    def _new_path(self) -> str:
-        return f"{self._directory}/{next(self._numbers)}"
 
     def stored_size(self, name: ObjectName) -> int:
         """Return the size of the object's file, waiting or in the repository."""
@@ -205,7 +193,7 @@ class Transaction:
 
     def _replace(self, name: ObjectName, data: bytes) -> None:
         """Write one object that is not waiting, durable before it returns."""
-        with self._discarding(PlainWriter(self._new_path())) as writer:
+        with self._discarding(PlainWriter(self._room.new_path())) as writer:
             writer.write(data)
             writer.finish()
             if self.repo.config.fsync:
@@ -226,32 +214,4 @@ def _fsync_file(path: str) -> None:
     try:
         os.fsync(fd)
     finally:
-        os.close(fd)
-
-
-def _make_room(root: str) -> tuple[str, int]:
-    """Return a new directory below root and the lock that says it is in use."""
-    while True:
-        directory = tempfile.mkdtemp(prefix=_PREFIX, dir=root)
-        path = os.path.join(directory, ".lock")
-        try:
-            fd = open_lock(path, exclusive=True, timeout_seconds=0)
-        except (LockedError, FileNotFoundError):
-            # Another process took it for abandoned just now.
-            continue
-        if os.path.exists(path):
-            return directory, fd
-        os.close(fd)
-
-
-def _clear_abandoned(root: str) -> None:
-    """Remove the waiting rooms of commits that died."""
-    for entry in os.scandir(root):
-        if not entry.name.startswith(_PREFIX):
-            continue
-        try:
-            fd = open_lock(f"{entry.path}/.lock", exclusive=True, timeout_seconds=0)
-        except (LockedError, FileNotFoundError):
-            continue
-        shutil.rmtree(entry.path, ignore_errors=True)
         os.close(fd)
