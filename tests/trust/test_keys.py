@@ -291,8 +291,11 @@ def test_a_full_disk_leaves_the_keyring_as_it_was(
 # -- the publisher's key ---------------------------------------------------------------
 
 
-def test_a_new_key_pair_is_private_and_can_be_read_back(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_a_new_key_pair_is_private_and_can_be_read_back(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
     try:
         pair = generate_key_pair(tmp_path / "new" / "keys")
     finally:

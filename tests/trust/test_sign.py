@@ -1,6 +1,7 @@
 import base64
 import hashlib
 
+import nacl.bindings
 import pytest
 
 from p2p.errors import (
@@ -179,6 +180,11 @@ def test_repeated_signatures_count_once() -> None:
 # -- verification ----------------------------------------------------------------------
 
 
+def verified(commitmeta: bytes | None, *keys: SecretKey) -> list[VerifiedSignature]:
+    trusted = [key.public for key in keys]
+    return list(verify_ed25519(COMMIT, commitmeta, trusted=trusted))
+
+
 def test_a_trusted_key_is_found_among_others() -> None:
     good = verify_ed25519(
         COMMIT,
@@ -196,6 +202,26 @@ def test_every_good_signature_is_reported_once_a_key() -> None:
         trusted=[ALICE.public, ALICE.public, BOB.public],
     )
     assert [signature.key for signature in good] == [ALICE.public.id, BOB.public.id]
+
+
+def sign_again(data: bytes, key: SecretKey) -> bytes:
+    """Another good signature by a key, as only its owner can make one."""
+    secret = hashlib.sha512(key.seed).digest()[:32]
+    scalar = bytes((secret[0] & 248, *secret[1:31], secret[31] & 63 | 64))
+    nonce = b"\x07" + bytes(31)
+    point = nacl.bindings.crypto_scalarmult_ed25519_base_noclamp(nonce)
+    challenge = nacl.bindings.crypto_core_ed25519_scalar_reduce(
+        hashlib.sha512(point + key.public.raw + data).digest()
+    )
+    product = nacl.bindings.crypto_core_ed25519_scalar_mul(challenge, scalar)
+    return point + nacl.bindings.crypto_core_ed25519_scalar_add(nonce, product)
+
+
+def test_several_signatures_by_one_key_count_as_one() -> None:
+    first, second = sign_commit(COMMIT, ALICE), sign_again(COMMIT, ALICE)
+    assert verified(with_signatures(second), ALICE)[0].signature == second
+    (good,) = verified(with_signatures(first, second), ALICE)
+    assert good.signature == first
 
 
 @pytest.mark.parametrize(
@@ -307,11 +333,6 @@ def test_broken_metadata_is_a_format_error(data: bytes) -> None:
 # -- merging ---------------------------------------------------------------------------
 
 
-def verified(commitmeta: bytes | None, *keys: SecretKey) -> list[VerifiedSignature]:
-    trusted = [key.public for key in keys]
-    return list(verify_ed25519(COMMIT, commitmeta, trusted=trusted))
-
-
 def test_merging_adds_only_the_signatures_that_were_verified() -> None:
     mine = signed(COMMIT, ALICE)
     theirs = add_signature(signed(COMMIT, BOB), b"junk")
@@ -347,12 +368,16 @@ def test_variants_of_one_signature_do_not_accumulate() -> None:
     assert merged == with_signatures(b"good", kind=SignatureKind.GPG)
 
 
+def test_an_oversized_signature_is_not_passed_on_however_good() -> None:
+    padded = VerifiedSignature(
+        SignatureKind.GPG, KeyId("gpg:1"), bytes(sign.MAX_SIGNATURE_BYTES + 1)
+    )
+    assert merge_signatures(None, [], [padded]) is None
+
+
 def test_what_does_not_fit_is_left_out_and_the_rest_still_merged() -> None:
     filler = sign.MAX_COMMITMETA_BYTES - 2000
     mine = metadata_of(("note", Variant("ay", bytes(filler))))
     padded = VerifiedSignature(SignatureKind.GPG, KeyId("gpg:1"), bytes(4000))
-    bloated = VerifiedSignature(SignatureKind.GPG, KeyId("gpg:2"), bytes(60000))
-    merged = merge_signatures(
-        mine, [], [bloated, padded, *verified(signed(COMMIT, BOB), BOB)]
-    )
+    merged = merge_signatures(mine, [], [padded, *verified(signed(COMMIT, BOB), BOB)])
     assert merged == add_signature(mine, sign_commit(COMMIT, BOB))
