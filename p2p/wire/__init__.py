@@ -1,0 +1,1 @@
+"""What peers say: typed messages and one sans-IO Connection; see docs/protocol.md."""

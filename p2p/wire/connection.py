@@ -1,0 +1,404 @@
+"""One conversation with a peer, as bytes in and out; sans-IO and alike at both ends.
+
+Theory of operation: `send` queues messages and `data_to_send` gives the bytes for a
+single writer; `receive_data` takes bytes and `next_event` gives the messages in
+them, of the same classes. Bytes that wait are only looked at by `next_event`, so
+that state changes exactly when the caller learns of it. Each request is followed at
+both ends by the tables in `exchange`; the session by the one in `session`.
+
+This module is the only one where a broken rule becomes somebody's fault.
+"""
+
+from __future__ import annotations
+
+from p2p.errors import LocalProtocolError, RemoteProtocolError
+from p2p.wire import layout
+from p2p.wire import messages as m
+from p2p.wire.bulk import Head, split
+from p2p.wire.exchange import Signal, check_answer, check_map, check_update
+from p2p.wire.frame import FrameReader, Portion
+from p2p.wire.ledger import Ledger
+from p2p.wire.limits import MAX_HAVE_INDICES
+from p2p.wire.outbox import Outbox
+from p2p.wire.rule import RuleError
+from p2p.wire.session import Side, step
+
+_Other = m.Hello | m.Bye | m.Ping | m.Pong | m.Holdings | m.Record | m.Cancel
+
+
+class Connection:
+    """The protocol's state for one session over an authenticated byte stream.
+
+    Attributes:
+        ours: how far the direction from us is.
+        theirs: how far the direction to us is.
+        hello: what we said in HELLO.
+        peer: what the peer said in HELLO.
+        wasted_bytes: bulk that came for requests which then ended cancelled.
+
+    """
+
+    def __init__(self) -> None:
+        self.ours = self.theirs = Side.START
+        self.hello: m.Hello | None = None
+        self.peer: m.Hello | None = None
+        self.wasted_bytes = 0
+        self._asked = Ledger()  # by us
+        self._owed = Ledger()  # to them
+        self._issued = 0
+        self._ping: int | None = None
+        self._reader = FrameReader()
+        self._outbox = Outbox()
+        self._failure = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Connection {self.ours.value}/{self.theirs.value}, "
+            f"asked {len(self._asked)}, owed {len(self._owed)}, "
+            f"queued {self._outbox.control_bytes} + {self._outbox.bulk_bytes} bytes>"
+        )
+
+    # -- how it stands -----------------------------------------------------------
+
+    @property
+    def is_up(self) -> bool:
+        """Tell whether requests may be sent: both HELLOs passed, nobody left."""
+        return self.ours is Side.OPEN and self.theirs is Side.OPEN
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What both sides offered."""
+        if self.hello is None or self.peer is None:
+            return frozenset()
+        return self.hello.abilities & self.peer.abilities
+
+    @property
+    def has_output(self) -> bool:
+        """Tell whether `data_to_send` has something."""
+        return bool(self._outbox)
+
+    @property
+    def queued_control_bytes(self) -> int:
+        """How much control waits; past 256 KiB the session fails."""
+        return self._outbox.control_bytes
+
+    @property
+    def queued_bulk_bytes(self) -> int:
+        """How much bulk waits; read no disk while it is more than a unit or two."""
+        return self._outbox.bulk_bytes
+
+    @property
+    def asked(self) -> tuple[m.RequestId, ...]:
+        """Our requests that wait for their terminal answer."""
+        return tuple(self._asked)
+
+    @property
+    def owed(self) -> tuple[m.RequestId, ...]:
+        """The peer's requests that we have not answered to the end."""
+        return tuple(self._owed)
+
+    def owes(self, request: int) -> bool:
+        """Tell whether the peer still waits for our answer to this request."""
+        return request in self._owed
+
+    def progress(self, request: int) -> tuple[int, int]:
+        """Return bulk bytes received for our open request, and announced by now."""
+        return (
+            self._asked.find(request).bulk_bytes if request in self._asked else (0, 0)
+        )
+
+    def has_room(self, request: m.Request) -> bool:
+        """Tell whether the peer's limits allow this request now."""
+        return self.peer is not None and not self._asked.obstacle(request, self.peer)
+
+    def new_request(self) -> m.RequestId:
+        """Return an id for the next request; never the same twice."""
+        self._issued += 1
+        return m.RequestId(self._issued)
+
+    # -- bytes out -----------------------------------------------------------------
+
+    def send(self, message: m.Message) -> None:
+        """Queue a message.
+
+        Raises:
+            LocalProtocolError: it is malformed, or not allowed now. Nothing changed.
+            RemoteProtocolError: the peer does not read what it was sent.
+
+        """
+        try:
+            self._send(message)
+        except RuleError as error:
+            raise LocalProtocolError(f"cannot send: {error}") from None
+        except RemoteProtocolError as error:
+            self._fail(str(error))
+            raise
+
+    def data_to_send(self) -> list[bytes | memoryview]:
+        """Return all control that waits and one slice of bulk; empty if nothing does.
+
+        Write these buffers before asking for more: what was not taken can still be
+        overtaken or cancelled.
+        """
+        buffers = self._outbox.pop_control()
+        piece = self._outbox.pop_slice()
+        if piece is not None:
+            exchange = self._owed.find(piece.request)
+            exchange.pass_bulk(piece.size)
+            self._owed.close_if_done(exchange)
+            buffers += piece.buffers
+        return buffers
+
+    def _send(self, message: m.Message) -> None:
+        after = step(self.ours, self.theirs, message)
+        if isinstance(message, m.Request):
+            self._send_request(message)
+        elif isinstance(message, m.BulkAnswer):
+            self._send_bulk(message)
+        elif isinstance(message, m.PlainAnswer):
+            self._send_plain(message)
+        elif isinstance(message, m.Status | m.Update):
+            self._send_about(message)
+        else:
+            self._send_other(message)
+        self.ours = after
+
+    def _send_other(self, message: _Other) -> None:
+        body = layout.encode(message)
+        match message:
+            case m.Hello():
+                self._check_dial(message, self.peer)
+                self.hello = message
+                self._outbox.put(body)
+            case m.Bye():
+                self._end()
+                self._outbox.put(body, force=True)
+            case m.Ping(token):
+                if self._ping is not None:
+                    raise RuleError("a second PING before the first was answered")
+                self._ping = token
+                self._outbox.put(body)
+            case m.Pong():
+                raise RuleError("PONG is sent by the Connection")
+            case m.Holdings():
+                self._outbox.put(body, key="holdings")
+            case m.Record(member):
+                self._outbox.put(body, key=("record", member))
+            case m.Cancel(request):
+                self._asked.find(request).move(Signal.CANCEL)
+                self._outbox.put(body)
+
+    def _send_request(self, request: m.Request) -> None:
+        self._check_ability(request)
+        if self.peer is None:
+            raise RuleError("a request before HELLO")
+        body = layout.encode(request)
+        self._asked.open(request, self.peer)
+        self._issued = max(self._issued, request.request)
+        self._outbox.put(body)
+
+    def _send_bulk(self, answer: m.BulkAnswer) -> None:
+        exchange = self._owed.find(answer.request)
+        head, pieces = split(answer)
+        body = layout.encode(head)
+        check_map(exchange.request, answer)
+        exchange.begin(head)
+        self._outbox.put(body)
+        if head.bulk_bytes:
+            self._outbox.put_bulk(answer.request, pieces)
+        self._owed.close_if_done(exchange)
+
+    def _send_plain(self, answer: m.PlainAnswer) -> None:
+        if isinstance(answer, m.Cancelled):
+            raise RuleError("CANCELLED is sent by the Connection")
+        exchange = self._owed.find(answer.request)
+        check_answer(exchange.request, answer)
+        body = layout.encode(answer)
+        exchange.move(Signal.FINAL)
+        self._outbox.drop(answer.request)
+        self._outbox.put(body)
+        self._owed.close_if_done(exchange)
+
+    def _send_about(self, message: m.Status | m.Update) -> None:
+        """Queue state about an open request; what already waits is replaced."""
+        exchange = self._owed.find(message.request)
+        body = layout.encode(message)
+        if isinstance(message, m.Status):
+            exchange.move(Signal.STATUS)
+            self._outbox.put(body, key=("status", message.request))
+            return
+        check_update(exchange.request, message)
+        exchange.move(Signal.UPDATE)
+        if isinstance(message, m.Units):
+            self._outbox.put(body, key=("units", message.request, message.index))
+        else:
+            self._merge_have(message)
+
+    def _merge_have(self, message: m.Have) -> None:
+        key = ("have", message.request)
+        waiting = self._outbox.waiting(key)
+        if isinstance(waiting, m.Have):
+            merged = sorted({*waiting.indices, *message.indices})
+            if len(merged) <= MAX_HAVE_INDICES:
+                message = m.Have(message.request, tuple(merged))
+            else:
+                self._outbox.settle(key)
+        self._outbox.put(layout.encode(message), key=key, message=message)
+
+    # -- bytes in ------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the stream; then call `next_event` until it returns None.
+
+        Raises:
+            LocalProtocolError: `next_event` did not return None before.
+
+        """
+        if self.ours is Side.ENDED or self.theirs is Side.FAILED:
+            return
+        if not self._reader.is_drained:
+            raise LocalProtocolError("events wait: call next_event until None")
+        self._reader.feed(data)
+
+    def next_event(self) -> m.Message | None:
+        """Return the next message from the peer; None when more bytes are needed.
+
+        After our BYE there are no more. PING and CANCEL are answered already.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol; only BYE may follow.
+
+        """
+        if self.theirs is Side.FAILED:
+            raise RemoteProtocolError(self._failure)
+        try:
+            while self.ours is not Side.ENDED:
+                frame = self._reader.next()
+                if frame is None:
+                    return None
+                event = self._receive(frame)
+                if event is not None:
+                    return event
+        except (RuleError, RemoteProtocolError) as error:
+            self._fail(str(error))
+            raise RemoteProtocolError(self._failure) from None
+        return None
+
+    def _receive(self, frame: bytes | Portion) -> m.Message | None:
+        if isinstance(frame, Portion):
+            step(self.theirs, self.ours, frame)
+            return self._receive_bulk(frame)
+        message = layout.decode(frame)
+        after = step(self.theirs, self.ours, message)
+        event = None if message is None else self._receive_message(message)
+        self.theirs = after
+        return event
+
+    def _receive_message(self, message: layout.Plain) -> m.Message | None:
+        if isinstance(message, Head):
+            return self._receive_head(message)
+        if isinstance(message, m.Request):
+            self._receive_request(message)
+        elif isinstance(message, m.PlainAnswer):
+            self._receive_plain(message)
+        elif isinstance(message, m.Status | m.Update):
+            self._receive_about(message)
+        elif isinstance(message, m.Cancel):
+            return self._receive_cancel(message)
+        else:
+            self._receive_other(message)
+        return message
+
+    def _receive_other(self, message: _Other) -> None:
+        match message:
+            case m.Hello():
+                self._check_dial(message, self.hello)
+                self.peer = message
+            case m.Bye():
+                self._end()
+                self._outbox.clear(control=True)
+            case m.Ping(token):
+                self._receive_ping(token)
+            case m.Pong(token):
+                if token != self._ping:
+                    raise RuleError("PONG without its PING")
+                self._ping = None
+
+    def _receive_about(self, message: m.Status | m.Update) -> None:
+        exchange = self._asked.find(message.request)
+        if isinstance(message, m.Status):
+            exchange.move(Signal.STATUS)
+        else:
+            check_update(exchange.request, message)
+            exchange.move(Signal.UPDATE)
+
+    def _receive_ping(self, token: int) -> None:
+        if self._outbox.waiting("pong") is not None:
+            raise RuleError("a second PING before the first was answered")
+        pong = m.Pong(token)
+        self._outbox.put(layout.encode(pong), key="pong", message=pong)
+
+    def _receive_request(self, request: m.Request) -> None:
+        self._check_ability(request)
+        if self.hello is None:
+            raise RuleError("a request before HELLO")
+        self._owed.open(request, self.hello)
+
+    def _receive_cancel(self, message: m.Cancel) -> m.Message | None:
+        request = message.request
+        if request > self._owed.last:
+            raise RuleError(f"CANCEL of request {request}, which was not made")
+        if request not in self._owed:
+            return None  # it crossed our answer
+        exchange = self._owed.find(request)
+        exchange.move(Signal.CANCEL)
+        exchange.move(Signal.CANCELLED)
+        self._outbox.drop(request)
+        self._outbox.put(layout.encode(m.Cancelled(request)))
+        self._owed.close_if_done(exchange)
+        return message
+
+    def _receive_plain(self, answer: m.PlainAnswer) -> None:
+        exchange = self._asked.find(answer.request)
+        check_answer(exchange.request, answer)
+        if isinstance(answer, m.Cancelled):
+            exchange.move(Signal.CANCELLED)
+            self.wasted_bytes += exchange.bulk_bytes[0]
+        else:
+            exchange.move(Signal.FINAL)
+        self._asked.close_if_done(exchange)
+
+    def _receive_head(self, head: Head) -> m.Message | None:
+        exchange = self._asked.find(head.request)
+        exchange.begin(head)
+        if head.bulk_bytes:
+            return None
+        self._asked.close_if_done(exchange)
+        return exchange.answer()
+
+    def _receive_bulk(self, portion: Portion) -> m.Message | None:
+        exchange = self._asked.find(portion.request)
+        answer = exchange.receive_bulk(portion.data)
+        self._asked.close_if_done(exchange)
+        return answer
+
+    # -- rules of the session ------------------------------------------------------
+
+    def _check_dial(self, hello: m.Hello, other: m.Hello | None) -> None:
+        if other is not None and bool(hello.dial) is bool(other.dial):
+            raise RuleError("exactly one side dials")
+
+    def _check_ability(self, request: m.Request) -> None:
+        if isinstance(request, m.Take) and m.ABILITY_TAKE not in self.abilities:
+            raise RuleError("TAKE was not offered by both sides")
+
+    def _end(self) -> None:
+        self._asked.clear()
+        self._owed.clear()
+        self._outbox.clear(control=False)
+
+    def _fail(self, reason: str) -> None:
+        self.theirs = Side.FAILED
+        self._failure = reason
+        self._reader = FrameReader()
+        self._end()
