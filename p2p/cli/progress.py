@@ -72,7 +72,7 @@ async def show(status: PullStatus) -> None:
                 task,
                 description=status.phase,
                 completed=status.staged_objects + status.local.objects,
-                total=status.total_objects if status.total_objects else None,
+                total=status.total_objects or None,
                 detail=describe(status, rate.update(received)),
             )
             live.update(_renderable(bars), refresh=True)

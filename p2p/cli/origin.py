@@ -1,0 +1,94 @@
+"""`p2p treehub`: an origin; `p2p push`: a branch into one."""
+
+from __future__ import annotations
+
+import signal
+import ssl
+from collections.abc import Sequence
+
+import click
+import trio
+
+from p2p.cli.options import json_option, print_json
+from p2p.web.guard import load_credentials, server_context
+from p2p.web.treehub import serve_treehub
+
+
+@click.command
+@click.option("--store", required=True, metavar="DIR", help="Where everything is kept.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:8084",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Port 0 lets the system choose.",
+)
+@click.option(
+    "--credentials-file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Only let in who knows one of its lines: `basic USER:PASSWORD` or `bearer TOKEN`.",
+)
+@click.option("--tls-cert", metavar="PEM", type=click.Path(exists=True, dir_okay=False))
+@click.option("--tls-key", metavar="PEM", type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--client-ca",
+    metavar="PEM",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Demand a client certificate by this authority.",
+)
+@json_option
+def treehub(
+    *,
+    store: str,
+    listen: str,
+    credentials_file: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    client_ca: str | None,
+    as_json: bool,
+) -> None:
+    """Serve an OSTree repository with TreeHub's interface, in the foreground.
+
+    Prints the addresses it listens on. The store is an archive repository that
+    `ostree` and web servers can read too; what is uploaded is verified first.
+    """
+    if tls_cert is None and (tls_key or client_ca):
+        raise click.UsageError("--tls-key and --client-ca need --tls-cert")
+    credentials = load_credentials(credentials_file) if credentials_file else ()
+    tls = None
+    if tls_cert is not None:
+        tls = server_context(tls_cert, tls_key or tls_cert, client_ca=client_ca)
+    trio.run(_serve, store, listen, credentials, tls, as_json)
+
+
+async def _serve(
+    store: str,
+    listen: str,
+    credentials: Sequence[str],
+    tls: ssl.SSLContext | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    shutdown = trio.Event()
+
+    async def serve(task_status: trio.TaskStatus[list[str]]) -> None:
+        await serve_treehub(
+            store,
+            listen,
+            credentials=credentials,
+            tls=tls,
+            shutdown=shutdown,
+            task_status=task_status,
+        )
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            urls = await nursery.start(serve)
+            if as_json:
+                print_json({"urls": urls})
+            else:
+                for url in urls:
+                    click.echo(f"serving {store} at {url}")
+            async for _ in signals:
+                shutdown.set()
+                break

@@ -1,0 +1,145 @@
+"""`p2p pull`: the conventions, and the meaning of the options, of `ostree pull`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+
+import click
+import trio
+
+from p2p.agent.pull import Pull, PulledRef, PullRequest, PullStatus
+from p2p.agent.writing import ThreadWriter, Writer, open_process_writer
+from p2p.cli import progress
+from p2p.cli.options import json_option, print_json, refuse, repo_option
+from p2p.errors import ConfigError
+from p2p.ostree.objects import Checksum, parse_checksum
+from p2p.ostree.repo import Repo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """The command line, checked."""
+
+    repo: Repo
+    remote: str
+    refs: tuple[tuple[str, Checksum | None], ...]
+    mirror: bool
+    depth: int
+    metadata_only: bool
+    allow_older: bool
+    newer_than: Checksum | None
+    fsync: bool
+    url: str | None
+    headers: tuple[str, ...]
+    writer: str
+
+
+@click.command
+@repo_option
+@click.argument("remote")
+@click.argument("refs", nargs=-1, metavar="[REF[@COMMIT]]…")
+@click.option("--mirror", is_flag=True, help="Set refs/heads/REF, as a mirror has it.")
+@click.option("--depth", default=0, metavar="N", help="Ancestors to pull; -1: all.")
+@click.option("--commit-metadata-only", is_flag=True, help="Only commits, no content.")
+@click.option(
+    "-T",
+    "--timestamp-check",
+    is_flag=True,
+    help="Refuse an older commit also where COMMIT is given.",
+)
+@click.option("--timestamp-check-from-rev", metavar="REV", help="… older than REV.")
+@click.option("--disable-fsync", is_flag=True, help="Do not wait for the disk.")
+@click.option("--url", metavar="URL", help="Pull from here instead.")
+@click.option("--http-header", metavar="NAME=VALUE", multiple=True)
+@click.option(
+    "--writer",
+    type=click.Choice(["auto", "thread", "process"]),
+    default="auto",
+    help="Where the repository is written from.",
+)
+@click.option("--untrusted", is_flag=True, hidden=True)  # everything always is
+@click.option("--disable-static-deltas", is_flag=True, hidden=True)  # never used
+@refuse("--require-static-deltas", reason="static deltas are not used here")
+@refuse("--http-trusted", reason="every object is verified, whatever brought it")
+@refuse("--disable-verify-bindings", reason="bindings are always verified")
+@refuse("--subpath", reason="a partial tree cannot be deployed or shared")
+@refuse("--dry-run", reason="it shows sizes of static deltas, which are not used here")
+@refuse("--cache-dir", reason="nothing is cached outside the repository")
+@json_option
+def pull(  # noqa: PLR0913
+    *,
+    repo_path: str,
+    remote: str,
+    refs: tuple[str, ...],
+    mirror: bool,
+    depth: int,
+    commit_metadata_only: bool,
+    timestamp_check: bool,
+    timestamp_check_from_rev: str | None,
+    disable_fsync: bool,
+    url: str | None,
+    http_header: tuple[str, ...],
+    writer: str,
+    untrusted: bool,  # noqa: ARG001
+    disable_static_deltas: bool,  # noqa: ARG001
+    as_json: bool,
+) -> None:
+    """Pull REFs of REMOTE into the repository.
+
+    Signatures, bindings and age are checked before any content is fetched. Nothing is
+    visible before everything is there, and an interrupted pull goes on where it was.
+    """
+    repo = Repo.open(repo_path)
+    if depth < -1:
+        raise click.BadParameter("is -1 or more", param_hint="--depth")
+    options = _Options(
+        repo=repo,
+        remote=remote,
+        refs=_parse_refs(refs),
+        mirror=mirror,
+        depth=depth,
+        metadata_only=commit_metadata_only,
+        allow_older=any("@" in ref for ref in refs) and not timestamp_check,
+        newer_than=(
+            repo.resolve(timestamp_check_from_rev) if timestamp_check_from_rev else None
+        ),
+        fsync=not disable_fsync,
+        url=url,
+        headers=http_header,
+        writer=writer,
+    )
+    started = time.monotonic()
+    status, pulled = trio.run(_pull, options)
+    seconds = time.monotonic() - started
+    if as_json:
+        print_json(_record(status, pulled, seconds))
+        return
+    progress.summarise(status, seconds)
+    for result in pulled:
+        change = "unchanged" if result.commit == result.previous else "updated"
+        click.echo(f"{remote}:{result.ref} {result.commit} {change}")
+
+
+def _parse_refs(refs: tuple[str, ...]) -> tuple[tuple[str, Checksum | None], ...]:
+    parsed = []
+    for text in refs:
+        ref, at, commit = text.partition("@")
+        parsed.append((ref, parse_checksum(commit) if at else None))
+    return tuple(parsed)
+
+
+def _record(
+    status: PullStatus, pulled: tuple[PulledRef, ...], seconds: float
+) -> dict[str, object]:
+    return {
+        "commit": pulled[0].commit,
+        "refs": [asdict(result) for result in pulled],
+        "origin": asdict(status.origin),
+        "peers": asdict(status.peers),
+        "local": asdict(status.local),
+        "seconds": round(seconds, 3),
+    }
