@@ -288,6 +288,7 @@ class ContentReader:
     Attributes:
         header: what the checksum covers besides the content.
         size: length of the content in bytes, as the file or its header says.
+        packed: whether the file holds the content deflated.
 
     """
 
@@ -298,7 +299,7 @@ class ContentReader:
         self.header = header
         self.size = size
         self._fd = fd
-        self._packed = packed
+        self.packed = packed
 
     def __enter__(self) -> Self:
         return self
@@ -319,7 +320,7 @@ class ContentReader:
         """
         if self._fd is None:
             return
-        if self._packed:
+        if self.packed:
             yield from self._inflate(self._fd)
             return
         left = self.size
@@ -337,6 +338,10 @@ class ContentReader:
         while piece := os.read(fd, READ_BYTES):
             yield from reader.feed(piece)
         reader.finish()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Return a range of the content; only where the file is not packed."""
+        return b"" if self._fd is None else os.pread(self._fd, length, offset)
 
     def canonical(self) -> Iterator[bytes]:
         """Yield the bytes that the checksum covers: framed header, content."""

@@ -1,0 +1,153 @@
+"""Pumps one authenticated stream through a `wire.Connection`, for trio.
+
+One task reads and never waits for anything but the network; one task writes, control
+first, then one slice of bulk at a time, so that what was cancelled is not sent. Whoever
+decides gets the peer's messages in a plain call and answers with `send`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from p2p.errors import Error, RemoteProtocolError, TransportError, TransportTimeoutError
+from p2p.net.transport import Transport
+from p2p.wire import messages as m
+from p2p.wire.connection import Connection
+from p2p.wire.session import Side
+
+# The other side answers PING at once, so silence for so long means that it is gone,
+# suspended, or behind a link that no longer exists.
+PING_AFTER_SECONDS: Final = 2.0
+DEAD_AFTER_SECONDS: Final = 6.0
+# How long last words may take.
+FAREWELL_SECONDS: Final = 1.0
+
+
+class Session:
+    """One conversation with a peer, from HELLO to BYE.
+
+    Attributes:
+        peer: who it is, as its certificate proved.
+        connection: the protocol's state.
+        received_bytes, sent_bytes: on the stream, headers included.
+
+    """
+
+    def __init__(self, stream: Transport, peer: m.DeviceId) -> None:
+        self.peer = peer
+        self.connection = Connection()
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._stream = stream
+        self._wake = trio.Event()
+        self._last_heard = 0.0
+        self._farewell: m.Bye | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Session {self.peer[:12]} {self.connection!r} "
+            f"in {self.received_bytes} out {self.sent_bytes}>"
+        )
+
+    def send(self, message: m.Message) -> None:
+        """Queue a message; errors as `Connection.send`."""
+        self.connection.send(message)
+        self._wake.set()
+
+    def leave(self, reason: m.Farewell, text: str = "") -> None:
+        """End the session once what is queued before was sent."""
+        if self._farewell is None:
+            self._farewell = m.Bye(reason, text)
+        self._wake.set()
+
+    async def run(self, hello: m.Hello, receive: Callable[[m.Message], None]) -> None:
+        """Talk until one side leaves; `receive` gets every message, HELLO first.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol; it was told.
+            TransportError: the connection broke or the peer fell silent.
+
+        """
+        self._last_heard = trio.current_time()
+        self.send(hello)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._write, nursery.cancel_scope)
+                await self._read(receive)
+                # What they asked for before they left is of no use to anybody.
+                nursery.cancel_scope.cancel()
+        finally:
+            await self._stream.aclose()
+
+    async def _read(self, receive: Callable[[m.Message], None]) -> None:
+        while True:
+            data = await self._stream.receive_some()
+            if not data:
+                return
+            self._last_heard = trio.current_time()
+            self.received_bytes += len(data)
+            self.connection.receive_data(data)
+            try:
+                while (message := self.connection.next_event()) is not None:
+                    receive(message)
+                    if isinstance(message, m.Bye):
+                        return
+            except RemoteProtocolError as error:
+                await self._say_last(m.Bye(m.Farewell.PROTOCOL, str(error)[:200]))
+                raise
+            if self.connection.has_output:
+                self._wake.set()
+
+    async def _write(self, whole: trio.CancelScope) -> None:
+        while True:
+            buffers = self.connection.data_to_send()
+            if buffers:
+                data = b"".join(buffers)
+                self.sent_bytes += len(data)
+                await self._stream.send_all(data)
+            elif self._farewell is not None:
+                await self._say_last(self._farewell)
+                whole.cancel()
+                return
+            else:
+                self._wake = trio.Event()
+                await self._wake.wait()
+
+    async def _say_last(self, bye: m.Bye) -> None:
+        """Send BYE and end our direction, if the peer still reads."""
+        if self.connection.ours is not Side.OPEN:
+            return
+        self.connection.send(bye)
+        with trio.move_on_after(FAREWELL_SECONDS):
+            try:
+                while buffers := self.connection.data_to_send():
+                    await self._stream.send_all(b"".join(buffers))
+            except (TransportError, trio.BusyResourceError):
+                # The peer no longer listens, or the writer is in the middle of a
+                # slice that it does not take: then it learns it from the close.
+                return
+
+    async def _watch(self) -> None:
+        """Find out when the peer is gone without a word."""
+        token = 0
+        while True:
+            silent = trio.current_time() - self._last_heard
+            if silent >= DEAD_AFTER_SECONDS:
+                raise TransportTimeoutError(
+                    f"neighbour {self.peer[:12]} fell silent for {silent:.0f} seconds"
+                )
+            if silent >= PING_AFTER_SECONDS and self.connection.is_up:
+                token += 1
+                self._ping(token)
+            await trio.sleep(PING_AFTER_SECONDS / 2)
+
+    def _ping(self, token: int) -> None:
+        try:
+            self.send(m.Ping(token))
+        except Error:
+            # The last one still waits for its answer; the deadline decides.
+            return
