@@ -46,7 +46,7 @@ class Handle(pycurl.Curl):
         self.access = access
         self.plain = True
         self._max_bytes = -1
-        self._headers = ((), ())
+        self._headers = None
         self.setopt(pycurl.NOSIGNAL, 1)
         self.setopt(pycurl.PROTOCOLS, _PROTOCOLS)
         self.setopt(pycurl.USERAGENT, access.user_agent)
@@ -95,10 +95,11 @@ class Handle(pycurl.Curl):
         if request.max_bytes != self._max_bytes:
             self._max_bytes = request.max_bytes
             self.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
-        headers = (request.headers, transfer.private)
+        headers = request.headers + transfer.private
         if headers != self._headers:
             self._headers = headers
-            lines = [f"{name}: {value}" for pairs in headers for name, value in pairs]
+            lines = [f"{name}: {value}" for name, value in headers]
+            # Without Expect libcurl does not wait a second before a large body.
             self.setopt(pycurl.HTTPHEADER, [*lines, "Expect:"])
         if request.want_headers or _KEEP_HEADERS or transfer.offset:
             self._arm_more(transfer)
@@ -114,18 +115,15 @@ class Handle(pycurl.Curl):
 
     def _arm_method(self, transfer: Transfer) -> None:
         self.plain = False
-        size = transfer.upload_bytes
+        outgoing = transfer.outgoing
         if transfer.request.method == "HEAD":
             self.setopt(pycurl.NOBODY, 1)
             return
-        if size is not None:
-            if not transfer.request.headers and not transfer.private:
-                # libcurl would wait a second for "100 Continue" before a large body.
-                self.setopt(pycurl.HTTPHEADER, ["Expect:"])
+        if outgoing is not None:
             self.setopt(pycurl.UPLOAD, 1)
-            self.setopt(pycurl.INFILESIZE_LARGE, size)
-            self.setopt(pycurl.READFUNCTION, transfer.read)
-            self.setopt(pycurl.SEEKFUNCTION, transfer.seek)
+            self.setopt(pycurl.INFILESIZE_LARGE, outgoing.size)
+            self.setopt(pycurl.READFUNCTION, outgoing.read)
+            self.setopt(pycurl.SEEKFUNCTION, outgoing.seek)
         self.setopt(pycurl.CUSTOMREQUEST, transfer.request.method)
 
     def disarm(self) -> None:
@@ -135,7 +133,8 @@ class Handle(pycurl.Curl):
 
     def status(self) -> int:
         """Return the HTTP status."""
-        return int(self.getinfo(pycurl.RESPONSE_CODE))
+        status: int = self.getinfo(pycurl.RESPONSE_CODE)
+        return status
 
     def last_modified(self) -> int | None:
         """Return the Last-Modified header in seconds since 1970."""
@@ -229,10 +228,6 @@ class Multi:
     def add(self, handle: Handle) -> None:
         """Start a transfer."""
         self._multi.add_handle(handle)
-        if self._may_crowd and not self._crowded:
-            probe = os.dup(self._wake)
-            os.close(probe)
-            self._crowded = probe >= _FD_SETSIZE
 
     def remove(self, handle: Handle) -> None:
         """Take a handle out, whether it has ended or not."""
@@ -263,28 +258,40 @@ class Multi:
             return cast("tuple[int, str]", error.args)
         return 0, ""
 
-    def wait(self, *, active: bool) -> None:
-        """Wait for a socket, a timer of libcurl's or the wake descriptor."""
-        timeout = self._multi.timeout()
+    def wait(self, *, running: int, longest_ms: int = -1) -> None:
+        """Wait for a socket, a timer of libcurl's or the wake descriptor.
+
+        Args:
+            running: how many transfers were added and not removed.
+            longest_ms: return after this time in any case, if it is not negative.
+
+        """
+        timeouts = [self._multi.timeout(), longest_ms]
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        if active:
+        if running:
             readable, writable, _ = self._multi.fdset()
             masks = dict.fromkeys(readable, select.POLLIN)
             for descriptor in writable:
                 masks[descriptor] = masks.get(descriptor, 0) | select.POLLOUT
             for descriptor, mask in masks.items():
                 poll.register(descriptor, mask)
-            longest = -1
-            if self._crowded:
-                longest = _CROWDED_WAIT_MS
-            elif not masks:
-                longest = _NO_DESCRIPTOR_WAIT_MS
-            if longest >= 0:
-                timeout = min(timeout, longest) if timeout >= 0 else longest
-        for descriptor, _ in poll.poll(timeout if timeout >= 0 else None):
+            timeouts.append(self._patience_ms(len(masks), running))
+        timeout = min((t for t in timeouts if t >= 0), default=None)
+        for descriptor, _ in poll.poll(timeout):
             if descriptor == self._wake:
                 os.eventfd_read(descriptor)
+
+    def _patience_ms(self, descriptors: int, running: int) -> int:
+        """Return how long to wait although libcurl may not show all its sockets."""
+        if descriptors < running and self._may_crowd:
+            # The lowest free number tells whether sockets lie beyond what it can show.
+            probe = os.dup(self._wake)
+            os.close(probe)
+            self._crowded = self._crowded or probe >= _FD_SETSIZE
+        if self._crowded:
+            return _CROWDED_WAIT_MS
+        return -1 if descriptors else _NO_DESCRIPTOR_WAIT_MS
 
     def close(self) -> None:
         """Close all connections."""

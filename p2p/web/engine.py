@@ -128,7 +128,7 @@ class Engine:
             self._notify()
         self._asleep = True
         if not self._must_go_on():
-            self._multi.wait(active=bool(self._running))
+            self._multi.wait(running=len(self._running))
         self._asleep = False
 
     def _must_go_on(self) -> bool:
@@ -302,6 +302,8 @@ class Engine:
 def _error(transfer: Transfer, code: int, message: str) -> Exception | None:
     if transfer.error is not None:
         return transfer.error
+    if transfer.outgoing is not None and transfer.outgoing.error is not None:
+        return transfer.outgoing.error
     if code == 0:
         return None
     if code == _FILESIZE_EXCEEDED:

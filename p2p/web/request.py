@@ -19,9 +19,9 @@ _ABSENT = (404, 403, 410)
 _MAX_SHOWN = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Access:
-    """How servers are reached; the same for many requests.
+    """How servers are reached; one object for many requests, compared by identity.
 
     The defaults of the timeouts are libostree's: a transfer that brings less than
     `low_speed_bytes` a second for `low_speed_seconds` is given up, and so is one on

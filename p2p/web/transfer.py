@@ -5,14 +5,16 @@ Nothing here knows pycurl: the numbers that callbacks return are those of `curl.
 
 from __future__ import annotations
 
-import io
 from collections import deque
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import BinaryIO, Protocol
+from types import MappingProxyType
+from typing import Protocol
 
 from p2p.errors import ConfigError, LimitError, OriginError
-from p2p.web.intake import Decoder, Intake
+from p2p.web.intake import PIECE_BYTES, Decoder, Intake
 from p2p.web.lane import Chunk, Lane
+from p2p.web.outgoing import Outgoing
 from p2p.web.request import (
     Access,
     Headers,
@@ -21,11 +23,13 @@ from p2p.web.request import (
     anonymous,
     parse_retry_after,
 )
-from p2p.web.url import Server, server_of, show
+from p2p.web.url import server_of, show
 
 MAX_REDIRECTS = 20
 MAX_HEADER_BYTES = 64 << 10
 """Of all headers of an answer; nginx sends at most 32 KiB of them by default."""
+_BRIEF_BYTES = PIECE_BYTES // 2
+"""Nobody asks for age and length of shorter bodies, and there are many of them."""
 _MAX_RAW_BYTES = 1 << 19
 """Taken from libcurl before it is looked at."""
 _TEXT_BYTES = 4096
@@ -35,8 +39,6 @@ _MAX_TEXT_BYTES = 64 << 10
 
 _PAUSE_WRITE = 0x10000001  # CURL_WRITEFUNC_PAUSE
 _ABORT_HEADER = -1  # any number but the length
-_ABORT_READ = 0x10000000  # CURL_READFUNC_ABORT
-_SEEK_OK = 0  # CURL_SEEKFUNC_OK
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -70,47 +72,37 @@ class Transfer:
     Attributes:
         request: what was asked.
         tag: the consumer's own; not looked at.
+        cancelled: set by the consumer, which then sees no further event.
         intake: takes in the body.
+        offset: bytes of the body that an earlier transfer has brought.
+        last_modified: the file's time as the server gives it, None if it does not.
+        length: bytes of the body by its Content-Length, None if it has none. Both are
+            known only of bodies that come in more than one piece.
         raw: bytes of the body that nobody has looked at.
         paused: libcurl was told to hold the rest back.
+        stalled: bytes wait for the consumer to catch up.
         outcome: libcurl's code and message once it has ended.
         error: what a callback had to say that libcurl cannot carry.
-        offset: bytes of the body that an earlier transfer has brought.
-        cancelled: set by the consumer, which then sees no further event.
-        last_modified: the file's time as the server gives it, None if it does not.
-        length: bytes of the whole body by its Content-Length, None if it has none.
-        redirected: whether another URL than the request's answered.
 
     """
 
-    __slots__ = (
-        "_file",
-        "_header_bytes",
-        "_hops",
-        "_raw_bytes",
-        "_sent",
-        "_stalled",
-        "_text",
-        "_text_bytes",
-        "access",
-        "cancelled",
-        "error",
-        "handle",
-        "headers",
-        "intake",
-        "lane",
-        "last_modified",
-        "length",
-        "offset",
-        "outcome",
-        "paused",
-        "private",
-        "raw",
-        "request",
-        "status",
-        "tag",
-        "url",
-    )
+    # Defaults live in the class: thousands of transfers never change them.
+    cancelled = False
+    last_modified: int | None = None
+    length: int | None = None
+    handle: Handle | None = None
+    status = 0
+    paused = False
+    stalled = False
+    outcome: tuple[int, str] | None = None
+    error: Exception | None = None
+    headers: Mapping[str, str] = MappingProxyType({})
+    outgoing: Outgoing | None = None
+    _hops = 0
+    _raw_bytes = 0
+    _header_bytes = 0
+    _text = b""
+    _text_bytes = 0
 
     def __init__(
         self, request: Request, lane: Lane, intake: Intake, tag: object = None
@@ -121,31 +113,22 @@ class Transfer:
         self.offset = intake.received
         self.tag = tag
         self.url = request.url
+        self.server = server_of(request.url)
         self.private: Headers = request.private
         self.access: Access = request.access
-        self.cancelled = False
-        self.error: Exception | None = None
-        self.handle: Handle | None = None
-        self.last_modified: int | None = None
-        self.length: int | None = None
-        self._hops = 0
         self.raw: deque[bytes] = deque()
-        self.rewind()
+        if request.body is not None:
+            self.outgoing = Outgoing(request.body)
 
-    def rewind(self) -> None:
+    def _rewind(self) -> None:
         """Forget what one server said, before another is asked."""
         self.status = 0
-        self.outcome: tuple[int, str] | None = None
+        self.outcome = None
         self.paused = False
-        self.raw.clear()
-        self.headers: dict[str, str] = {}
+        self.headers = {}
         self._header_bytes = 0
         self._text = b""
         self._text_bytes = 0
-        self._raw_bytes = 0
-        self._stalled = False
-        self._sent = 0
-        self._file = self._open_body()
 
     @property
     def redirected(self) -> bool:
@@ -157,11 +140,6 @@ class Transfer:
         """Bytes of the body that this transfer has brought, before decoding."""
         return self.intake.received - self.offset
 
-    @property
-    def server(self) -> Server:
-        """The server that is asked now."""
-        return server_of(self.url)
-
     # -- the body that comes ------------------------------------------------------
 
     def write(self, data: bytes) -> int | None:
@@ -170,7 +148,7 @@ class Transfer:
         pycurl answers no question in here, not even for the status: `digest` looks
         at the bytes afterwards.
         """
-        if self._raw_bytes >= _MAX_RAW_BYTES or self._stalled:
+        if self._raw_bytes >= _MAX_RAW_BYTES or self.stalled:
             self.paused = True
             return _PAUSE_WRITE
         self.raw.append(data)
@@ -184,31 +162,27 @@ class Transfer:
         `stalled` becomes true and the rest waits for another call.
         """
         if not self.status:
-            self._begin()
-        self._stalled = not self.intake.pump(self._put)
-        while self.raw and not self._stalled:
-            data = self.raw.popleft()
+            self.status = self._handle().status()
+        if not 200 <= self.status < 300:
+            return self._keep_text()
+        intake, raw = self.intake, self.raw
+        self.stalled = intake.busy and not intake.pump(self._put)
+        while raw and not self.stalled:
+            data = raw.popleft()
             self._raw_bytes -= len(data)
-            if not 200 <= self.status < 300:
-                if self._keep_text(data):
-                    return True
-            elif self.intake.received + len(data) > self.request.max_bytes:
+            intake.take(data)
+            if intake.received > self.request.max_bytes:
                 raise self.too_long()
-            else:
-                self.intake.take(data)
-                self._stalled = not self.intake.pump(self._put)
+            if intake.received > _BRIEF_BYTES:
+                self._describe()
+            self.stalled = not intake.pump(self._put)
         return False
 
-    @property
-    def stalled(self) -> bool:
-        """Tell whether bytes wait for the consumer to catch up."""
-        return self._stalled
-
-    def _begin(self) -> None:
-        handle = self._handle()
-        self.status = handle.status()
-        self.last_modified = handle.last_modified()
-        self.length = handle.length()
+    def _describe(self) -> None:
+        if self.last_modified is None and self.length is None:
+            handle = self._handle()
+            self.last_modified = handle.last_modified()
+            self.length = handle.length()
 
     def _handle(self) -> Handle:
         if self.handle is None:
@@ -217,10 +191,12 @@ class Transfer:
             )
         return self.handle
 
-    def _keep_text(self, data: bytes) -> bool:
-        room = _TEXT_BYTES - len(self._text)
-        self._text += data[:room]
-        self._text_bytes += len(data)
+    def _keep_text(self) -> bool:
+        while self.raw:
+            data = self.raw.popleft()
+            self._raw_bytes -= len(data)
+            self._text += data[: _TEXT_BYTES - len(self._text)]
+            self._text_bytes += len(data)
         return self._text_bytes > _MAX_TEXT_BYTES
 
     def too_long(self) -> LimitError:
@@ -253,56 +229,9 @@ class Transfer:
             name = name.strip().lower()
             value = value.strip()
             before = self.headers.get(name)
-            self.headers[name] = value if before is None else f"{before}, {value}"
+            value = value if before is None else f"{before}, {value}"
+            self.headers = {**self.headers, name: value}
         return None
-
-    # -- the body that goes ---------------------------------------------------------
-
-    def _open_body(self) -> BinaryIO | None:
-        body = self.request.body
-        if body is None:
-            return None
-        if isinstance(body, bytes):
-            return io.BytesIO(body)
-        body.file.seek(0)
-        return body.file
-
-    @property
-    def upload_bytes(self) -> int | None:
-        """Length of the request's body, None if it has none."""
-        body = self.request.body
-        if body is None:
-            return None
-        return len(body) if isinstance(body, bytes) else body.size
-
-    def read(self, size: int) -> bytes | int:
-        """CURLOPT_READFUNCTION."""
-        try:
-            return self._read(size)
-        except Exception as error:  # noqa: BLE001 - libcurl drops it: carried to the asker
-            self.error = error
-            return _ABORT_READ
-
-    def _read(self, size: int) -> bytes:
-        if self._file is None or self.upload_bytes is None:
-            raise AssertionError("libcurl reads a body that is not there")
-        left = self.upload_bytes - self._sent
-        data = self._file.read(min(size, left))
-        if left and not data:
-            raise ConfigError(
-                f"upload to {show(self.url)}",
-                f"the file ends {left} bytes before the {self.upload_bytes} announced",
-            )
-        self._sent += len(data)
-        return data
-
-    def seek(self, offset: int, origin: int) -> int:
-        """CURLOPT_SEEKFUNCTION: the body is sent again on another connection."""
-        if self._file is None:
-            raise AssertionError("libcurl rewinds a body that is not there")
-        self._file.seek(offset, origin)
-        self._sent = offset
-        return _SEEK_OK
 
     # -- the end ----------------------------------------------------------------------
 
@@ -321,7 +250,8 @@ class Transfer:
         self._check_redirect(target)
         self._hops += 1
         self.url = target
-        self.rewind()
+        self.server = server_of(target)
+        self._rewind()
         return True
 
     def _check_redirect(self, target: str) -> None:
@@ -363,7 +293,7 @@ class Transfer:
             self.url,
             self.received,
             None if ok else self._retry_after(),
-            self._trusted(),
+            not ok and self._trusted(),
         )
 
     def _retry_after(self) -> float | None:
@@ -389,10 +319,10 @@ def new_transfer(
 
     Raises ConfigError for what is no URL of http or https, or no header.
     """
-    server_of(request.url)
     _check_text("URL", request.url)
-    _check_headers(request.headers)
-    _check_headers(request.private)
+    if request.headers or request.private:
+        _check_headers(request.headers)
+        _check_headers(request.private)
     intake = resume.intake if resume is not None else Intake(decoder)
     return Transfer(request, lane, intake, tag)
 
