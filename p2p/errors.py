@@ -218,6 +218,13 @@ class ObjectNotFoundError(RepositoryError):
     hint = "Pull the commit again, or run `p2p fsck --repair`."
 
 
+class PathNotFoundError(RepositoryError):
+    """A commit has no such path."""
+
+    exit_code = 37
+    hint = "List what is there with `p2p ls --repo=REPO REF`."
+
+
 class NoSpaceError(RepositoryError):
     """The filesystem is full or would fall below the configured reserve."""
 
