@@ -10,7 +10,8 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -30,13 +31,23 @@ from p2p.ostree.messages import (
 _LENGTH = struct.Struct(">I")
 # The kernel doubles it; one batch fits, so that both sides work at once.
 _SOCKET_BUFFER_BYTES = 1 << 20
+_RECEIVE_BYTES = 1 << 16
+# What Linux takes in one sendmsg (IOV_MAX).
+_MAX_BUFFERS = 1024
+# How long a writer may take for its last request; killing it later loses nothing.
+_GRACE_SECONDS = 60.0
+# -P: what lies in the current directory is not for a privileged process to import.
+_COMMAND = (sys.executable, "-P", "-m", "p2p.writer")
 
 
 class Writer(Protocol):
     """Carries out requests one at a time, in order."""
 
     async def call(self, request: Request) -> Done:
-        """Carry out a request; raises the error that the writer reports."""
+        """Carry out a request; raises the error that the writer reports.
+
+        A call that is cancelled may have been carried out, and the next one works.
+        """
         ...
 
 
@@ -57,92 +68,134 @@ class ThreadWriter:
         self._lock = trio.Lock()
 
     async def call(self, request: Request) -> Done:
-        """Carry out a request; raises the error that the writer reports."""
+        """Carry out a request; see `Writer`."""
         async with self._lock:
             return _require_done(await trio.to_thread.run_sync(self._handle, request))
 
 
 class ProcessWriter:
-    """A writer in another process, spoken to over a stream."""
+    """A writer in another process, spoken to over a stream socket."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        """Speak over `stream`; `open_process_writer` makes both."""
-        self._stream = stream
+    def __init__(self, connection: trio.socket.SocketType) -> None:
+        """Speak over this socket; `open_process_writer` makes both."""
+        self._connection = connection
         self._lock = trio.Lock()
-        self._buffer = b""
+        # What cancelled calls left for the next one: to send, and to read.
+        self._unsent: deque[memoryview] = deque()
+        self._owed = 0
+        self._received = b""
 
     async def call(self, request: Request) -> Done:
-        """Carry out a request; raises the error that the writer reports.
+        """Carry out a request; see `Writer`.
 
         Raises:
             WriterError: the process vanished or spoke nonsense.
 
         """
+        buffers = encode(request)
         async with self._lock:
-            # A request that was begun must be finished, or the next one is garbage.
-            with trio.CancelScope(shield=True):
-                return await self._exchange(request)
+            try:
+                await self._send()
+                while self._owed:
+                    await self._reply()
+                self._unsent.extend(memoryview(b) for b in buffers if b)
+                self._owed = 1
+                await self._send()
+                reply = await self._reply()
+            except OSError as error:
+                raise WriterError(f"the writer process vanished: {error}") from None
+        return _require_done(reply)
 
-    async def _exchange(self, request: Request) -> Done:
-        try:
-            for buffer in encode(request):
-                await self._stream.send_all(buffer)
-            return await self.reply()
-        except trio.BrokenResourceError:
-            raise WriterError("the writer process vanished") from None
+    async def greeting(self) -> None:
+        """Wait until the writer is ready; raises what keeps it from being so."""
+        self._owed = 1
+        _require_done(await self._reply())
 
-    async def reply(self) -> Done:
-        """Read one reply; raises the error it reports."""
-        prefix = await self._read(_LENGTH.size)
-        (length,) = _LENGTH.unpack(prefix)
+    async def _send(self) -> None:
+        """Send what is left to be sent; what remains is known when cancelled."""
+        while self._unsent:
+            count = min(len(self._unsent), _MAX_BUFFERS)
+            sent = await self._connection.sendmsg(
+                [self._unsent[index] for index in range(count)]
+            )
+            while sent:
+                if sent < len(self._unsent[0]):
+                    self._unsent[0] = self._unsent[0][sent:]
+                    break
+                sent -= len(self._unsent.popleft())
+
+    async def _reply(self) -> Request | Reply | None:
+        (length,) = _LENGTH.unpack(await self._peek(_LENGTH.size))
         if length > MAX_CONTROL_BYTES:
             raise WriterError(f"the writer sent a reply of {length} bytes")
-        data = await self._read(length)
+        data = await self._peek(_LENGTH.size + length)
+        self._received = self._received[len(data) :]
+        self._owed -= 1
         try:
-            return _require_done(decode(io.BytesIO(prefix + data).read))
+            return decode(io.BytesIO(data).read)
         except FormatError as error:
             raise WriterError(f"the writer sent nonsense: {error}") from None
 
-    async def _read(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            data = await self._stream.receive_some(1 << 16)
+    async def _peek(self, count: int) -> bytes:
+        """Return received bytes without taking them, waiting until they are there."""
+        while len(self._received) < count:
+            data = await self._connection.recv(_RECEIVE_BYTES)
             if not data:
                 raise WriterError("the writer process ended without a reply")
-            self._buffer += data
-        data, self._buffer = self._buffer[:length], self._buffer[length:]
-        return data
-
-
-def _start_process(repo_path: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a writer process; return it and our end of the socket to it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    for end in (ours, theirs):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "p2p.writer", repo_path, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-    return process, ours
+            self._received += data
+        return self._received[:count]
 
 
 @asynccontextmanager
-async def open_process_writer(repo_path: str) -> AsyncIterator[ProcessWriter]:
+async def open_process_writer(
+    repo_path: str, *, command: Sequence[str] = _COMMAND
+) -> AsyncIterator[ProcessWriter]:
     """Start a writer process for a repository and end it with the block.
 
+    Args:
+        repo_path: the repository.
+        command: the program; the repository and a descriptor's number are added.
+
     Raises:
+        WriterError: the process cannot be started.
         Error: what kept the writer from opening the repository.
 
     """
-    process, connection = _start_process(repo_path)
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(connection))
+    process, ours = await _start(repo_path, command)
     try:
-        async with stream:
-            writer = ProcessWriter(stream)
-            await writer.reply()
+        with trio.socket.from_stdlib_socket(ours) as connection:
+            writer = ProcessWriter(connection)
+            await writer.greeting()
             yield writer
     finally:
         # Its end of the socket is closed, so it ends; what it holds is kept.
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(process.wait)
+            with trio.move_on_after(_GRACE_SECONDS):
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+
+async def _start(
+    repo_path: str, command: Sequence[str]
+) -> tuple[trio.Process, socket.socket]:
+    """Start a writer process; return it and our end of the socket to it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        try:
+            process = await trio.lowlevel.open_process(
+                [*command, repo_path, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # Ctrl-C is for the agent, which then closes the connection.
+                process_group=0,
+            )
+        except BaseException as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise WriterError(f"no writer process: {error}") from None
+            raise
+    return process, ours

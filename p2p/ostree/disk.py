@@ -14,7 +14,7 @@ from p2p.errors import NoSpaceError, ReadOnlyError, RepositoryError
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def write_file(path: str, data: bytes, *, fsync: bool) -> None:
+def write_file(path: str, data: bytes, *, fsync: bool, mode: int = 0o644) -> None:
     """Replace a small file atomically; durable before it returns if `fsync`."""
     fd, temporary = tempfile.mkstemp(
         prefix=f".{os.path.basename(path)}-", dir=os.path.dirname(path)
@@ -23,7 +23,7 @@ def write_file(path: str, data: bytes, *, fsync: bool) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(fd, 0o644)
+            os.fchmod(fd, mode)
             if fsync:
                 os.fsync(fd)
         os.rename(temporary, path)
@@ -37,6 +37,20 @@ def write_file(path: str, data: bytes, *, fsync: bool) -> None:
 def sync_directory(path: str) -> None:
     """Make a directory's entries durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: str) -> None:
+    """Make a file's content and inode durable; a symbolic link has nothing to sync."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return
+        raise
     try:
         os.fsync(fd)
     finally:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from p2p.errors import ObjectNotFoundError
+from p2p.ostree.config import RepoMode
 from p2p.ostree.content import ContentReader
 from p2p.ostree.objects import Checksum, DirTree, ObjectName, ObjectType
 from p2p.ostree.repo import Repo
 
 STAGE_PATH = "extensions/p2p/stage"
+
+
+def store_mode(target: RepoMode) -> RepoMode:
+    """Return the mode of the staging store of a repository of that mode."""
+    # Only libostree writes that mode, and it can take objects from this one.
+    return RepoMode.BARE_USER if target is RepoMode.BARE_SPLIT_XATTRS else target
+
+
+def open_store(target: Repo) -> Repo:
+    """Return the staging store of a repository, which a writer has made.
+
+    Raises:
+        ConfigError: there is none.
+
+    """
+    store = Repo.open(os.path.join(target.path, STAGE_PATH))
+    store.style = replace(target.style, mode=store.config.mode)
+    return store
 
 
 class Holdings:
@@ -19,14 +39,14 @@ class Holdings:
     """
 
     def __init__(self, stage: Repo, target: Repo) -> None:
-        """Read from both; use `of` to find the store of a repository."""
+        """Read from both; `of` finds the store of a repository."""
         self._stage = stage
         self._target = target
 
     @classmethod
     def of(cls, target: Repo) -> Holdings:
         """Return the holdings of a repository whose store a writer has open."""
-        return cls(Repo.open(os.path.join(target.path, STAGE_PATH)), target)
+        return cls(open_store(target), target)
 
     def size(self, name: ObjectName) -> int | None:
         """Return how many bytes the object takes on disk, or None if it is not here."""

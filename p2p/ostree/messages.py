@@ -17,12 +17,17 @@ from typing import Any
 import msgpack
 
 from p2p import errors
-from p2p.errors import Error, FormatError
+from p2p.errors import Error, FormatError, LimitError
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_checksum
 from p2p.ostree.refs import RefPath
 
-MAX_CONTROL_BYTES = 8 << 20
+# An empty array of one byte becomes an object of 56: this bounds what a lying agent
+# can make of it. It is room for a publication of some 15,000 commits.
+MAX_CONTROL_BYTES = 1 << 20
 MAX_BULK_BYTES = 16 << 20
+# What a `Failed` and a `Rejection` say at most, in characters.
+_MAX_TEXT = 4000
+_MAX_REASON = 500
 _LENGTH = struct.Struct(">I")
 
 
@@ -126,7 +131,7 @@ class Failed:
     @classmethod
     def of(cls, error: Error) -> Failed:
         """Return the reply that carries an error."""
-        return cls(type(error).__name__, str(error), error.hint)
+        return cls(type(error).__name__, str(error)[:_MAX_TEXT], error.hint[:_MAX_TEXT])
 
     def error(self) -> Error:
         """Return the error again, of the same class and exit code."""
@@ -154,9 +159,24 @@ Reply = Done | Failed
 
 
 def encode(message: Request | Reply) -> list[bytes]:
-    """Return the buffers to send, in order."""
+    """Return the buffers to send, in order.
+
+    Raises:
+        LimitError: the message is larger than `decode` takes.
+
+    """
     fields, bulk = _fields(message)
-    control = msgpack.packb([type(message).__name__, fields, [len(b) for b in bulk]])
+    lengths = [len(data) for data in bulk]
+    control = msgpack.packb(
+        [type(message).__name__, fields, lengths],
+        # A path in an error need not be UTF-8.
+        unicode_errors="backslashreplace",
+    )
+    if len(control) > MAX_CONTROL_BYTES or sum(lengths) > MAX_BULK_BYTES:
+        raise LimitError(
+            f"{type(message).__name__} of {len(control)} and {sum(lengths)} bytes "
+            "is too large to be handed to the writer at once"
+        )
     return [_LENGTH.pack(len(control)) + control, *bulk]
 
 
@@ -185,7 +205,8 @@ def _fields(message: Request | Reply) -> tuple[list[object], list[bytes]]:
                 message.fsync,
             ], []
         case Done(rejected):
-            return [[[*_name(r.name), r.reason] for r in rejected]], []
+            reasons = [[*_name(r.name), r.reason[:_MAX_REASON]] for r in rejected]
+            return [reasons], []
         case Failed(kind, text, hint):
             return [kind, text, hint], []
 
@@ -209,75 +230,103 @@ def decode(read: Callable[[int], bytes]) -> Request | Reply | None:
         return None
     if len(prefix) < _LENGTH.size:
         raise FormatError("message cut off")
-    kind, fields, lengths = _control(_read_exactly(read, *_LENGTH.unpack(prefix)))
-    if sum(lengths) > MAX_BULK_BYTES or any(length < 0 for length in lengths):
-        raise FormatError("message with too much bulk")
+    (length,) = _LENGTH.unpack(prefix)
+    if length > MAX_CONTROL_BYTES:
+        raise LimitError(f"message of {length} bytes")
+    kind, fields, lengths = _control(_read_exactly(read, length))
+    if sum(lengths) > MAX_BULK_BYTES:
+        raise LimitError(f"message with {sum(lengths)} bytes of bulk")
     bulk = [_read_exactly(read, length) for length in lengths]
     try:
         return _build(kind, fields, bulk)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except (ValueError, TypeError) as error:
         raise FormatError(f"message {kind[:40]!r} is malformed: {error}") from None
 
 
 def _control(data: bytes) -> tuple[str, list[Any], list[int]]:
     try:
-        kind, fields, lengths = msgpack.unpackb(data, use_list=True)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        control = msgpack.unpackb(data, max_map_len=0, max_ext_len=0)
+    except (ValueError, msgpack.UnpackException) as error:
         raise FormatError(f"message is not MessagePack: {error}") from None
-    if not (
-        isinstance(kind, str)
-        and isinstance(fields, list)
-        and isinstance(lengths, list)
-        and all(isinstance(length, int) for length in lengths)
-    ):
-        raise FormatError("message is not [kind, fields, lengths]")
-    return kind, fields, lengths
+    match control:
+        case [str(kind), list(fields), list(lengths)] if all(map(_is_size, lengths)):
+            return kind, fields, lengths
+    raise FormatError("message is not [kind, fields, lengths]")
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _read_exactly(read: Callable[[int], bytes], length: int) -> bytes:
-    if length > max(MAX_CONTROL_BYTES, MAX_BULK_BYTES):
-        raise FormatError(f"message of {length} bytes")
     data = read(length) if length else b""
     if len(data) != length:
         raise FormatError("message cut off")
     return data
 
 
-def _object(checksum: str, kind: int) -> ObjectName:
+def _object(checksum: object, kind: object) -> ObjectName:
+    if not isinstance(checksum, str) or type(kind) is not int:
+        raise TypeError("not the name of an object")
     return ObjectName(parse_checksum(checksum), ObjectType(kind))
 
 
+def _checksum(text: object) -> Checksum:
+    return parse_checksum(_text(text))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} instead of text")
+    return value
+
+
+def _form(value: object) -> Form:
+    if type(value) is not int:
+        raise TypeError("not a form")
+    return Form(value)
+
+
 def _build(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
-    match kind, fields:
-        case "StageObjects", [names] if len(names) == len(bulk):
+    match kind, fields, bulk:
+        case "StageObjects", [list(names)], _:
             pairs = zip(names, bulk, strict=True)
             return StageObjects(
-                tuple((_object(c, t), Form(f), data) for (c, t, f), data in pairs)
+                tuple((_object(c, t), _form(f), data) for (c, t, f), data in pairs)
             )
-        case "BeginObject", [checksum, number, form, int(size)]:
-            return BeginObject(_object(checksum, number), Form(form), size)
-        case "AddPiece", [checksum, number, bool(last)]:
-            return AddPiece(_object(checksum, number), bulk[0], last)
-        case "AbortObject", [checksum, number]:
+        case "BeginObject", [checksum, number, form, size], [] if _is_size(size):
+            return BeginObject(_object(checksum, number), _form(form), size)
+        case "AddPiece", [checksum, number, bool(last)], [data]:
+            return AddPiece(_object(checksum, number), data, last)
+        case "AbortObject", [checksum, number], []:
             return AbortObject(_object(checksum, number))
-        case "StageSignatures", [checksum]:
-            return StageSignatures(parse_checksum(checksum), bulk[0])
-        case "Sync", []:
+        case "StageSignatures", [checksum], [data]:
+            return StageSignatures(_checksum(checksum), data)
+        case "Sync", [], []:
             return Sync()
-        case "Publish", [str(remote), commits, refs, only, older, fsync]:
+        case "Publish", [
+            str(remote),
+            list(commits),
+            list(refs),
+            bool(only),
+            bool(older),
+            bool(fsync),
+        ], []:
             return Publish(
                 remote=remote,
                 commits=tuple(
-                    (parse_checksum(c), None if ref is None else str(ref))
+                    (_checksum(c), None if ref is None else _text(ref))
                     for c, ref in commits
                 ),
-                refs=tuple((RefPath(str(r)), parse_checksum(c)) for r, c in refs),
-                metadata_only=bool(only),
-                allow_older=bool(older),
-                fsync=bool(fsync),
+                refs=tuple((RefPath(_text(r)), _checksum(c)) for r, c in refs),
+                metadata_only=only,
+                allow_older=older,
+                fsync=fsync,
             )
-        case "Done", [rejected]:
-            return Done(tuple(Rejection(_object(c, t), str(r)) for c, t, r in rejected))
-        case "Failed", [str(name), str(text), str(hint)]:
+        case "Done", [list(rejected)], []:
+            return Done(
+                tuple(Rejection(_object(c, t), _text(r)) for c, t, r in rejected)
+            )
+        case "Failed", [str(name), str(text), str(hint)], []:
             return Failed(name, text, hint)
     raise FormatError(f"message {kind[:40]!r} with {len(fields)} fields is not known")

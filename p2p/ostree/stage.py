@@ -9,50 +9,62 @@ that was not certainly on the disk is verified again before it counts.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
-import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from p2p.errors import (
+    ConfigError,
     DamagedObjectError,
     FormatError,
     IntegrityError,
-    LockedError,
     ObjectNotFoundError,
+    RepositoryError,
 )
-from p2p.ostree import filez
-from p2p.ostree.config import RepoMode
-from p2p.ostree.content import MAX_CONTENT_BYTES, ObjectWriter, PlainWriter
-from p2p.ostree.disk import syncfs, write_file, writing
-from p2p.ostree.holdings import STAGE_PATH, Holdings
-from p2p.ostree.lock import open_lock
-from p2p.ostree.messages import Form
+from p2p.ostree.content import ObjectWriter, PlainWriter
+from p2p.ostree.disk import (
+    disk_error,
+    sync_directory,
+    sync_file,
+    syncfs,
+    write_file,
+    writing,
+)
+from p2p.ostree.holdings import STAGE_PATH, Holdings, open_store, store_mode
+from p2p.ostree.lock import open_lock, try_lock
 from p2p.ostree.objects import (
-    FRAME_BYTES,
     Checksum,
     FileHeader,
     ObjectName,
     ObjectType,
     check_metadata,
-    parse_frame,
+    checksum_of,
     split_canonical,
 )
 from p2p.ostree.repo import Repo
+from p2p.ostree.room import Room
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # How often the free space is looked at while writing.
 _SPACE_CHECK_BYTES = 64 << 20
+# Whoever comes first after a power cut verifies the store, at the disk's speed.
+_RECOVERY_SECONDS = 600.0
+_REMOVE = "Remove {}: it holds only what unfinished pulls have fetched."
 
 
 class Stage:
     """The staging store of one repository, held by one process at a time or more.
 
+    `state/boot` in it names the boot in which it was recovered last, and a file
+    `state/unsynced-…` says that a writer has staged what may not be on the disk yet.
+
     Attributes:
         target: the repository that the objects are for.
-        repo: the staging store itself, a repository of the same mode.
+        repo: the staging store itself, a repository.
         holdings: what both have together.
+        fsync: whether anything is made durable at all.
 
     """
 
@@ -60,27 +72,29 @@ class Stage:
         """Open the store, making it and recovering it after a power cut.
 
         Raises:
-            ReadOnlyError, NoSpaceError: as the disk says.
+            ReadOnlyError, NoSpaceError, RepositoryError: as the disk says.
             LockedError: a `prune` is clearing the store.
 
         """
         self.target = target
         self.fsync = target.config.fsync
+        self._sync_each = target.config.per_object_fsync
         self._boot_id = boot_id or _read_boot_id()
-        self._unsynced = False
-        self._since_space_check = 0
+        self._mark: str | None = None
+        self._touched: set[str] = set()
+        self._sync_error: RepositoryError | None = None
+        self._unchecked_bytes = _SPACE_CHECK_BYTES
         path = os.path.join(target.path, STAGE_PATH)
-        with writing(path):
-            self.repo = Repo.init(path, target.config.mode)
-            self.repo.style = target.style
+        with writing(path), contextlib.ExitStack() as stack:
+            self.repo = _make_store(target, path)
             self.holdings = Holdings(self.repo, target)
-            self._lock = _shared_lock(path)
-            self._tmp = tempfile.mkdtemp(prefix="writer-", dir=self._tmp_root)
-            self._tmp_lock = open_lock(
-                os.path.join(self._tmp, ".lock"), exclusive=True, timeout_seconds=0
-            )
-            self._count = 0
-            self._recover()
+            # Open as long as the store is: `syncfs` reports errors since then.
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, self._fd)
+            stack.callback(os.close, self._enter())
+            self._room = Room(os.path.join(path, "tmp"), "writer-")
+            stack.callback(self._room.close)
+            self._held = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -88,263 +102,257 @@ class Stage:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    @property
-    def _tmp_root(self) -> str:
-        return os.path.join(self.repo.path, "tmp")
-
     def close(self) -> None:
         """Let go of the store; what it holds stays, and is durable."""
-        self.sync()
-        shutil.rmtree(self._tmp)
-        os.close(self._tmp_lock)
-        os.close(self._lock)
+        with self._held:
+            if self._mark is not None:
+                self.sync()
+
+    def _state_path(self, name: str) -> str:
+        return os.path.join(self.repo.path, "state", name)
 
     # -- after a crash ---------------------------------------------------------
 
-    def _recover(self) -> None:
-        """Remove what dead writers left, and distrust what a power cut may have cut."""
-        suspect = False
-        for entry in os.scandir(self._tmp_root):
-            if not entry.name.startswith("writer-") or entry.path == self._tmp:
-                continue
-            try:
-                fd = open_lock(f"{entry.path}/.lock", exclusive=True, timeout_seconds=0)
-            except (LockedError, FileNotFoundError):
-                continue
-            boot_id = _unsynced_mark(entry.path)
-            if boot_id == self._boot_id:
-                # Its data is whole in memory, but may not have reached the disk.
-                self._mark_unsynced()
-            elif boot_id is not None:
-                suspect = True
-            shutil.rmtree(entry.path, ignore_errors=True)
+    def _enter(self) -> int:
+        """Return a shared lock on the store, recovered since the last boot."""
+        lock = os.path.join(self.repo.path, ".lock")
+        fd = open_lock(lock, exclusive=False, timeout_seconds=_RECOVERY_SECONDS)
+        if self._is_recovered():
+            return fd
+        os.close(fd)
+        # Nobody may count on an object before all were verified.
+        fd = open_lock(lock, exclusive=True, timeout_seconds=_RECOVERY_SECONDS)
+        try:
+            if not self._is_recovered():
+                self._recover()
+            try_lock(fd, exclusive=False)
+        except BaseException:
             os.close(fd)
-        if suspect:
-            self._mark_unsynced()
+            raise
+        return fd
+
+    def _is_recovered(self) -> bool:
+        try:
+            with open(self._state_path("boot"), "rb") as file:
+                return file.read(100) == self._boot_id.encode()
+        except FileNotFoundError:
+            return False
+
+    def _recover(self) -> None:
+        """Distrust what a power cut may have torn; the exclusive lock is held."""
+        marks = [
+            entry.path
+            for entry in os.scandir(self._state_path(""))
+            if entry.name.startswith("unsynced-")
+        ]
+        if marks:
             self.verify_all()
-            self.sync()
+            syncfs(self._fd)
+        for mark in marks:
+            os.unlink(mark)
+        for ref, _ in self.repo.refs.all():
+            # Of a publisher that died.
+            self.repo.refs.delete(ref)
+        write_file(self._state_path("boot"), self._boot_id.encode(), fsync=False)
+
+    def verify_all(self) -> list[ObjectName]:
+        """Recompute every staged object; remove and return those that are damaged.
+
+        Detached metadata, for which no checksum vouches, counts as damaged.
+        """
+        damaged = [name for name in self.repo.all_objects() if not self._is_sound(name)]
+        self.remove(damaged)
+        return damaged
+
+    def _is_sound(self, name: ObjectName) -> bool:
+        if name.type is ObjectType.COMMITMETA:
+            return False
+        try:
+            if name.type is ObjectType.FILE:
+                with self.repo.open_content(name.checksum) as reader:
+                    reader.check(name.checksum, str(name))
+            else:
+                self.repo.load_metadata(name)
+        except (DamagedObjectError, FormatError):
+            return False
+        except ObjectNotFoundError:
+            # Another writer published it in the meantime.
+            return True
+        return True
 
     def _mark_unsynced(self) -> None:
         """Leave a durable mark, before any object, that this boot's data may tear."""
-        if not self._unsynced:
-            self._unsynced = True
-            path = os.path.join(self._tmp, "unsynced")
-            write_file(path, self._boot_id.encode(), fsync=self.fsync)
-
-    def verify_all(self) -> list[ObjectName]:
-        """Recompute every staged object; remove and return those that are damaged."""
-        damaged = []
-        for name in self.repo.all_objects():
-            if name.type is ObjectType.COMMITMETA:
-                continue
-            try:
-                if name.type is ObjectType.FILE:
-                    with self.repo.open_content(name.checksum) as reader:
-                        reader.check(name.checksum, str(name))
-                else:
-                    self.repo.load_metadata(name)
-            except (DamagedObjectError, FormatError):
-                os.unlink(self.repo.object_path(name))
-                damaged.append(name)
-            except ObjectNotFoundError:
-                # Another writer published it in the meantime.
-                continue
-        return damaged
+        # Durable whatever `core.fsync` says: torn objects are not to be published.
+        fd, self._mark = tempfile.mkstemp(prefix="unsynced-", dir=self._state_path(""))
+        os.close(fd)
+        sync_directory(self._state_path(""))
 
     # -- writing -----------------------------------------------------------------
 
-    def put(self, name: ObjectName, form: Form, data: bytes) -> None:
-        """Verify a whole object and store it; one that is there already is skipped.
+    def has(self, name: ObjectName) -> bool:
+        """Tell whether the object is staged."""
+        return os.path.lexists(self.repo.object_path(name))
+
+    def put(self, name: ObjectName, data: bytes) -> None:
+        """Verify a whole object in canonical form and keep it.
+
+        One that is staged already is left as it is.
 
         Raises:
             IntegrityError, FormatError: it is not what its name says.
             NoSpaceError, ReadOnlyError, RepositoryError: it cannot be kept here.
 
         """
-        if os.path.lexists(self.repo.object_path(name)):
+        if self.has(name):
             return
         if name.type is not ObjectType.FILE:
             check_metadata(name, data)
-            self._account(len(data))
-            with writing(self.repo.path):
-                self._store(name, PlainWriter(self._new_path()), data)
+            with self.keeping(name):
+                self._store(name, PlainWriter(self._room.new_path()), data)
             return
-        upload = Upload(self, name, form, len(data))
-        try:
-            upload.write(data)
-            upload.finish()
-        except BaseException:
-            upload.discard()
-            raise
+        got = checksum_of(data)
+        if got != name.checksum:
+            raise IntegrityError(f"object {name}", expected=name.checksum, got=got)
+        header, begin = split_canonical(data)
+        with self.keeping(name):
+            writer = self.create(header, len(data) - begin)
+            self._store(name, writer, data[begin:])
 
     def put_commitmeta(self, commit: Checksum, data: bytes) -> None:
         """Store a commit's detached metadata, replacing what was there."""
         name = ObjectName(commit, ObjectType.COMMITMETA)
-        with writing(self.repo.path):
-            self._store(name, PlainWriter(self._new_path()), data)
+        with self.keeping(name):
+            self._store(name, PlainWriter(self._room.new_path()), data)
 
     def _store(self, name: ObjectName, writer: ObjectWriter, data: bytes) -> None:
         try:
-            writer.write(data)
-            writer.finish()
-            self.adopt(name, writer.path)
+            self.account(len(data))
+            if data:
+                writer.write(data)
+            self.adopt(name, writer)
         except BaseException:
             writer.discard()
             raise
 
-    def adopt(self, name: ObjectName, path: str) -> None:
-        """Move a finished file to its place."""
-        self._mark_unsynced()
-        place = self.repo.object_path(name)
+    @contextlib.contextmanager
+    def keeping(self, name: ObjectName) -> Iterator[None]:
+        """Turn what the disk says in the block into our errors, naming the object."""
         try:
-            os.rename(path, place)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(place), 0o775, exist_ok=True)
-            os.rename(path, place)
-
-    def _new_path(self) -> str:
-        self._count += 1
-        return f"{self._tmp}/{self._count}"
+            yield
+        except OSError as error:
+            raise _naming(name, disk_error(self.repo.path, error)) from error
+        except RepositoryError as error:
+            raise _naming(name, error) from error
 
     def create(self, header: FileHeader, size: int) -> ObjectWriter:
-        """Start a file object in the repository's mode."""
-        return self.repo.style.create(self._new_path(), header, size)
+        """Start a file object in the store's mode, `size` bytes of content."""
+        return self.repo.style.create(self._room.new_path(), header, size)
 
-    def create_plain(self) -> ObjectWriter:
+    def create_plain(self) -> PlainWriter:
         """Start a file that is kept byte for byte."""
-        return PlainWriter(self._new_path())
+        return PlainWriter(self._room.new_path())
 
-    def _account(self, size: int) -> None:
-        self._since_space_check += size
-        if self._since_space_check >= _SPACE_CHECK_BYTES:
-            self._since_space_check = 0
+    def adopt(self, name: ObjectName, writer: ObjectWriter) -> None:
+        """Finish a file and make it the object of that name."""
+        writer.finish()
+        if self._mark is None:
+            self._mark_unsynced()
+        if self._sync_each and self.fsync:
+            sync_file(writer.path)
+        place = self.repo.object_path(name)
+        try:
+            os.rename(writer.path, place)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(place), 0o775, exist_ok=True)
+            os.rename(writer.path, place)
+        if self._sync_each:
+            self._touched.add(os.path.dirname(place))
+
+    def account(self, size: int) -> None:
+        """Take note of bytes to be written; NoSpaceError if the reserve is reached."""
+        self._unchecked_bytes += size
+        if self._unchecked_bytes >= _SPACE_CHECK_BYTES:
+            self._unchecked_bytes = 0
             self.target.check_free_space()
 
     def sync(self) -> None:
-        """Make everything staged so far durable; an error is fatal for the batch."""
-        if not self.fsync or not self._unsynced:
+        """Make everything staged so far durable, by whomever.
+
+        Raises:
+            RepositoryError: the disk failed. What was lost is not known, so every
+                later call says so too, and the next to open the store verifies it.
+
+        """
+        if not self.fsync:
             return
-        fd = os.open(self.repo.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if self._sync_error is not None:
+            raise self._sync_error
         try:
             with writing(self.repo.path):
-                syncfs(fd)
-        finally:
-            os.close(fd)
+                self._sync()
+        except RepositoryError as error:
+            self._sync_error = error
+            with writing(self.repo.path), contextlib.suppress(FileNotFoundError):
+                os.unlink(self._state_path("boot"))
+            raise
+        if self._mark is not None:
+            os.unlink(self._mark)
+            self._mark = None
 
-    # -- clearing --------------------------------------------------------------------
+    def _sync(self) -> None:
+        if not self._sync_each:
+            syncfs(self._fd)
+            return
+        # The files are durable already, each since it was finished.
+        for directory in sorted(self._touched):
+            sync_directory(directory)
+        sync_directory(self.repo.objects)
+        self._touched.clear()
 
-    def remove(self, names: list[ObjectName]) -> None:
-        """Remove objects that are in the repository now."""
+    # -- clearing ----------------------------------------------------------------
+
+    def remove(self, names: Iterable[ObjectName]) -> None:
+        """Remove staged objects, such as those that are in the repository now."""
         for name in names:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.repo.object_path(name))
-            except FileNotFoundError:
-                continue
 
 
-class Upload:
-    """One object arriving in pieces, verified as it comes.
+def _make_store(target: Repo, path: str) -> Repo:
+    """Make the store if it is not there; return it.
 
-    Canonical form is unpacked into the repository's own; a `.filez` is kept byte for
-    byte in an archive repository and must inflate to what its name says.
+    Raises:
+        RepositoryError, ConfigError: something else is in its place.
+
     """
+    place = os.path.join(os.path.realpath(target.path), STAGE_PATH)
+    if os.path.realpath(path) != place:
+        raise _misplaced(path)
+    for directory in ("objects", "state", "tmp"):
+        os.makedirs(os.path.join(path, directory), 0o775, exist_ok=True)
+    if os.stat(path).st_dev != os.stat(target.objects).st_dev:
+        raise _misplaced(path)
+    try:
+        Repo.init(path, store_mode(target.config.mode))
+        return open_store(target)
+    except ConfigError as error:
+        raise ConfigError(
+            error.where, error.reason, hint=_REMOVE.format(path)
+        ) from None
 
-    def __init__(self, stage: Stage, name: ObjectName, form: Form, size: int) -> None:
-        """Start an object of `size` bytes; nothing is visible before `finish`."""
-        self.name = name
-        self._size = size
-        self._left = size
-        self._stage = stage
-        self._digest = hashlib.sha256()
-        self._head = b""
-        self._writer: ObjectWriter | None = None
-        self._reader: filez.FilezReader | None = None
-        if form is Form.FILEZ:
-            if stage.target.config.mode is not RepoMode.ARCHIVE:
-                raise FormatError("a .filez can only be kept in an archive repository")
-            self._reader = filez.FilezReader(limit=MAX_CONTENT_BYTES)
-            with writing(stage.repo.path):
-                self._writer = stage.create_plain()
 
-    def write(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._left -= len(data)
-        if self._left < 0:
-            raise self._size_error()
-        self._stage._account(len(data))  # noqa: SLF001
-        with writing(self._stage.repo.path):
-            if self._reader is not None and self._writer is not None:
-                for piece in self._reader.feed(data):
-                    self._digest.update(piece)
-                self._writer.write(data)
-                return
-            self._digest.update(data)
-            if self._writer is None:
-                data = self._begin(data)
-            if data and self._writer is not None:
-                self._writer.write(data)
+def _misplaced(path: str) -> RepositoryError:
+    return RepositoryError(
+        f"{path} lies on another filesystem than the repository's objects, or is "
+        "reached through a link: nothing can be moved from it into the repository",
+        hint=_REMOVE.format(path),
+    )
 
-    def _begin(self, data: bytes) -> bytes:
-        """Start the file once its header is complete; return the content after it."""
-        self._head += data
-        if len(self._head) < FRAME_BYTES:
-            return b""
-        end = FRAME_BYTES + parse_frame(self._head)
-        if len(self._head) < end:
-            return b""
-        header, _ = split_canonical(self._head[:end])
-        content, self._head = self._head[end:], b""
-        if header.is_symlink and self._size != end:
-            raise FormatError("file object: symbolic link with content")
-        self._writer = self._stage.create(header, self._size - end)
-        return content
 
-    def finish(self) -> None:
-        """Check the object and move it to its place.
-
-        Raises IntegrityError or FormatError if it is not what its name says.
-        """
-        if self._left:
-            raise self._size_error()
-        if self._reader is not None:
-            self._reader.finish()
-        got = self._digest.hexdigest()
-        if got != self.name.checksum or self._writer is None:
-            raise IntegrityError(
-                f"object {self.name}", expected=self.name.checksum, got=got
-            )
-        with writing(self._stage.repo.path):
-            self._writer.finish()
-            self._stage.adopt(self.name, self._writer.path)
-        self._writer = None
-
-    def _size_error(self) -> IntegrityError:
-        return IntegrityError(
-            f"object {self.name}",
-            expected=f"{self._size} bytes as announced",
-            got=f"{self._size - self._left}",
-        )
-
-    def discard(self) -> None:
-        """Remove what was written, if it did not become an object."""
-        if self._writer is not None:
-            self._writer.discard()
-            self._writer = None
+def _naming(name: ObjectName, error: RepositoryError) -> RepositoryError:
+    return type(error)(f"object {name}: {error}", hint=error.hint)
 
 
 def _read_boot_id() -> str:
     with open(_BOOT_ID, encoding="ascii") as file:
         return file.read().strip()
-
-
-def _shared_lock(path: str) -> int:
-    return open_lock(os.path.join(path, ".lock"), exclusive=False, timeout_seconds=30)
-
-
-def _unsynced_mark(directory: str) -> str | None:
-    """Return the boot in which a writer left objects not certainly on the disk."""
-    try:
-        with open(f"{directory}/unsynced", encoding="ascii") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None

@@ -97,27 +97,39 @@ class Closure:
             LimitError: more paths, or deeper ones, than is allowed.
 
         """
-        paths: dict[Checksum, tuple[int, int]] = {}
-        stack = [commit.root_dirtree]
-        while stack:
-            tree = stack[-1]
-            entries, subtrees = self._children[tree]
-            waiting = [child for child in subtrees if child not in paths]
-            if waiting and len(stack) <= self.limits.depth:
-                stack += waiting
-                continue
-            if waiting:
-                raise LimitError(f"directories nest deeper than {self.limits.depth}")
-            stack.pop()
-            total = entries + sum(paths[child][0] for child in subtrees)
-            depth = 1 + max((paths[child][1] for child in subtrees), default=0)
-            if total > self.limits.paths or depth > self.limits.depth:
-                raise LimitError(
-                    f"commit unfolds to more than {self.limits.paths} paths "
-                    f"or {self.limits.depth} levels"
-                )
-            paths[tree] = (total, depth)
-        return paths[commit.root_dirtree][0]
+        below: dict[Checksum, tuple[int, int]] = {}
+        route = [(commit.root_dirtree, self._subtrees(commit.root_dirtree))]
+        while route:
+            tree, subtrees = route[-1]
+            unseen = next((child for child in subtrees if child not in below), None)
+            if unseen is None:
+                below[tree] = self._measure(tree, below)
+                route.pop()
+            elif len(route) < self.limits.depth:
+                route.append((unseen, self._subtrees(unseen)))
+            else:
+                raise self._bounds_error()
+        return below[commit.root_dirtree][0]
+
+    def _subtrees(self, tree: Checksum) -> Iterator[Checksum]:
+        return iter(self._children[tree][1])
+
+    def _measure(
+        self, tree: Checksum, below: dict[Checksum, tuple[int, int]]
+    ) -> tuple[int, int]:
+        """Return how many paths, and how many levels, a directory unfolds to."""
+        entries, subtrees = self._children[tree]
+        paths = entries + sum(below[child][0] for child in subtrees)
+        levels = 1 + max((below[child][1] for child in subtrees), default=0)
+        if paths > self.limits.paths or levels > self.limits.depth:
+            raise self._bounds_error()
+        return paths, levels
+
+    def _bounds_error(self) -> LimitError:
+        return LimitError(
+            f"commit unfolds to more than {self.limits.paths} paths "
+            f"or {self.limits.depth} levels"
+        )
 
 
 def walk(

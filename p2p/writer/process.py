@@ -1,6 +1,7 @@
 """The writer as a process: `python -m p2p.writer REPO FD`, one agent on a socketpair.
 
-FD is an inherited AF_UNIX stream socket. The process ends when the agent closes it.
+FD is an inherited AF_UNIX stream socket. The first message is `Done`, or `Failed` if
+the repository cannot be written. The process ends when the agent closes its end.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import socket
 import sys
 
-from p2p.errors import Error, FormatError
-from p2p.ostree.messages import Done, Failed, decode, encode
+from p2p.errors import Error, FormatError, WriterError
+from p2p.ostree.disk import writing
+from p2p.ostree.messages import Done, Failed, Reply, decode, encode
 from p2p.ostree.repo import Repo
 from p2p.writer.service import WriterService
 
@@ -21,30 +23,38 @@ def serve(connection: socket.socket, service: WriterService) -> None:
 
     Raises:
         FormatError: the agent does not speak the protocol; nothing is answered.
+        ConnectionError: the agent went away with a reply on its way.
 
     """
     with connection.makefile("rb", buffering=_READ_BUFFER_BYTES) as reader:
         while (request := decode(reader.read)) is not None:
             if isinstance(request, Done | Failed):
                 raise FormatError("a reply where a request belongs")
-            connection.sendmsg(encode(service.handle(request)))
+            _send(connection, service.handle(request))
+
+
+def _send(connection: socket.socket, reply: Reply) -> None:
+    connection.sendall(b"".join(encode(reply)))
 
 
 def main(arguments: list[str]) -> int:
     """Run the writer; the exit status is that of the error, if there was one."""
     path, number = arguments
-    connection = socket.socket(fileno=int(number))
-    with connection:
+    with socket.socket(fileno=int(number)) as connection:
         try:
-            service = WriterService(Repo.open(path))
+            with writing(path):
+                service = WriterService(Repo.open(path))
         except Error as error:
-            connection.sendmsg(encode(Failed.of(error)))
+            _send(connection, Failed.of(error))
             return error.exit_code
-        connection.sendmsg(encode(Done()))
-        with service:
-            try:
+        try:
+            with service:
+                _send(connection, Done())
                 serve(connection, service)
-            except (FormatError, ConnectionError) as error:
-                sys.stderr.write(f"writer: {error}\n")
-                return FormatError.exit_code
+        except Error as error:
+            sys.stderr.write(f"writer: {error}\n")
+            return error.exit_code
+        except ConnectionError as error:
+            sys.stderr.write(f"writer: the agent went away: {error}\n")
+            return WriterError.exit_code
     return 0

@@ -11,19 +11,17 @@ import time
 from pathlib import Path
 from typing import Self
 
-from p2p.errors import (
-    Error,
-    FormatError,
-    IntegrityError,
-    LimitError,
-    RevokedError,
-)
+from p2p.errors import Error, FormatError, IntegrityError, LimitError
+from p2p.ostree.config import RemoteConfig
+from p2p.ostree.disk import disk_error
+from p2p.ostree.libostree import publisher_for
 from p2p.ostree.messages import (
     AbortObject,
     AddPiece,
     BeginObject,
     Done,
     Failed,
+    Form,
     Publish,
     Rejection,
     Reply,
@@ -32,11 +30,13 @@ from p2p.ostree.messages import (
     StageSignatures,
     Sync,
 )
-from p2p.ostree.objects import Checksum, Commit, ObjectName, ObjectType
-from p2p.ostree.publish import Publication, publisher_for
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.ostree.publish import NewCommit, Publication
+from p2p.ostree.refs import RefPath, check_ref
 from p2p.ostree.repo import Repo
-from p2p.ostree.stage import Stage, Upload
-from p2p.trust.policy import Clock
+from p2p.ostree.stage import Stage
+from p2p.ostree.upload import Upload
+from p2p.trust.policy import Clock, Head, Source, check_not_older
 from p2p.trust.sign import check_commitmeta_size
 from p2p.trust.verify import Verifier
 
@@ -65,10 +65,9 @@ class WriterService:
 
     def close(self) -> None:
         """Drop unfinished objects and let go of the store."""
-        for upload in self._uploads.values():
-            upload.discard()
-        self._uploads.clear()
-        self.stage.close()
+        with self.stage:
+            for name in list(self._uploads):
+                self._drop(name)
 
     def handle(self, request: Request) -> Reply:
         """Carry out one request; what goes wrong comes back as `Failed`."""
@@ -76,6 +75,8 @@ class WriterService:
             return self._dispatch(request)
         except Error as error:
             return Failed.of(error)
+        except OSError as error:
+            return Failed.of(disk_error(self.repo.path, error))
 
     def _dispatch(self, request: Request) -> Reply:
         match request:
@@ -100,15 +101,26 @@ class WriterService:
     def _stage_objects(self, request: StageObjects) -> Done:
         rejected = []
         for name, form, data in request.objects:
-            _require_stageable(name)
+            if name.type not in _STAGEABLE:
+                raise FormatError(f"{name} cannot be staged as an object")
             try:
-                self.stage.put(name, form, data)
+                if form is Form.CANONICAL:
+                    self.stage.put(name, data)
+                elif not self.stage.has(name):
+                    self._put_in_form(name, form, data)
             except (FormatError, IntegrityError) as error:
                 rejected.append(Rejection(name, str(error)))
         return Done(tuple(rejected))
 
+    def _put_in_form(self, name: ObjectName, form: Form, data: bytes) -> None:
+        upload = Upload(self.stage, name, form, len(data))
+        try:
+            upload.write(data)
+            upload.finish()
+        finally:
+            upload.discard()
+
     def _begin(self, request: BeginObject) -> Done:
-        _require_stageable(request.name)
         self._drop(request.name)
         if len(self._uploads) >= MAX_UPLOADS:
             raise LimitError(f"more than {MAX_UPLOADS} objects at once")
@@ -119,7 +131,7 @@ class WriterService:
         return Done()
 
     def _add_piece(self, request: AddPiece) -> Done:
-        upload = self._uploads.get(request.name)
+        upload = self._uploads.pop(request.name, None)
         if upload is None:
             # A piece behind the one that was rejected: nothing more to say.
             return Done((Rejection(request.name, "was not begun"),))
@@ -127,10 +139,13 @@ class WriterService:
             upload.write(request.data)
             if request.last:
                 upload.finish()
-                del self._uploads[request.name]
+            else:
+                self._uploads[request.name] = upload
         except (FormatError, IntegrityError) as error:
-            self._drop(request.name)
             return Done((Rejection(request.name, str(error)),))
+        finally:
+            if request.name not in self._uploads:
+                upload.discard()
         return Done()
 
     def _drop(self, name: ObjectName) -> None:
@@ -145,15 +160,20 @@ class WriterService:
     # -- publishing ------------------------------------------------------------
 
     def _publish(self, request: Publish) -> None:
-        remote = self.repo.remote(request.remote)
+        # Read again: what the configuration demands may have changed.
+        remote = Repo.open(self.repo.path).remote(request.remote)
         verifier = Verifier.for_remote(remote, directories=[Path(self.repo.path)])
-        commits = tuple(
-            (checksum, self._verify(verifier, checksum, ref))
-            for checksum, ref in request.commits
-        )
+        commits: dict[Checksum, NewCommit] = {}
+        for checksum, ref in request.commits:
+            commits[checksum] = self._verify(verifier, checksum, ref)
+        for path, checksum in request.refs:
+            if (checksum, _branch(path, remote)) not in request.commits:
+                raise FormatError(f"ref {path}: its commit was not named for it")
+            if not request.allow_older:
+                self._check_not_older(path, commits[checksum])
         publisher_for(self.stage).publish(
             Publication(
-                commits=commits,
+                commits=tuple(commits.values()),
                 refs=request.refs,
                 metadata_only=request.metadata_only,
                 fsync=request.fsync,
@@ -162,20 +182,36 @@ class WriterService:
 
     def _verify(
         self, verifier: Verifier, checksum: Checksum, ref: str | None
-    ) -> Commit:
-        if self.repo.is_tombstoned(checksum):
-            raise RevokedError(f"commit {checksum} was deleted here on purpose")
+    ) -> NewCommit:
         holdings = self.stage.holdings
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        detached = holdings.load_commitmeta(checksum)
         verified = verifier.verify_commit(
-            holdings.load_metadata(ObjectName(checksum, ObjectType.COMMIT)),
-            holdings.load_commitmeta(checksum),
+            holdings.load_metadata(name),
+            detached,
             checksum=checksum,
             ref=ref,
             clock=Clock(time.time(), trusted=True),
         )
-        return verified.commit
+        return NewCommit(checksum=checksum, commit=verified.commit, detached=detached)
+
+    def _check_not_older(self, ref: RefPath, new: NewCommit) -> None:
+        current = self.repo.refs.get(ref)
+        if current is None or not self.repo.has(ObjectName(current, ObjectType.COMMIT)):
+            return
+        check_not_older(
+            Head(new.checksum, new.commit.timestamp),
+            Head(current, self.repo.load_commit(current).timestamp),
+            Source.ORIGIN,
+        )
 
 
-def _require_stageable(name: ObjectName) -> None:
-    if name.type not in _STAGEABLE:
-        raise FormatError(f"{name} cannot be staged as an object")
+def _branch(ref: RefPath, remote: RemoteConfig) -> str:
+    """Return the branch kept in a ref; FormatError unless this remote may set it."""
+    places = ["heads/", f"remotes/{remote.name}/"]
+    if remote.collection_id is not None:
+        places.append(f"mirrors/{remote.collection_id}/")
+    for place in places:
+        if ref.startswith(place):
+            return check_ref(ref.removeprefix(place))
+    raise FormatError(f"ref {ref[:100]!r} is not for remote {remote.name!r} to set")
