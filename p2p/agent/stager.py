@@ -101,17 +101,18 @@ class Stager:
         self._done((name for name, _, _ in batch), done.rejected, size)
 
     async def _send_piece(self, request: Request) -> None:
-        done = await self._writer.call(request)
         match request:
-            case AddPiece(name, data, last):
-                if name in self._dead:
-                    # It was under way behind the rejected one: nothing new.
-                    self._done([], (), len(data))
-                    return
-                self._dead.update(rejection.name for rejection in done.rejected)
-                self._done([name] if last else [], done.rejected, len(data))
+            case AddPiece(name, data) if name in self._dead:
+                # It was under way behind the rejected one: nothing new.
+                self._done([], (), len(data))
+                return
             case BeginObject(name):
                 self._dead.discard(name)
+        done = await self._writer.call(request)
+        if isinstance(request, AddPiece):
+            self._dead.update(rejection.name for rejection in done.rejected)
+            names = [request.name] if request.last else []
+            self._done(names, done.rejected, len(request.data))
 
     def _done(
         self, names: Iterable[ObjectName], rejected: tuple[Rejection, ...], size: int

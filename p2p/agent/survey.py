@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from p2p.errors import ObjectNotFoundError
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import (
-    Checksum,
     Commit,
     DirTree,
     ObjectName,
@@ -92,17 +92,20 @@ class Survey:
         while stack:
             name = stack.pop()
             size = self.holdings.size(name)
+            if size is not None and name.type is ObjectType.DIRTREE:
+                try:
+                    tree = self.holdings.load_dirtree(name.checksum)
+                except ObjectNotFoundError:
+                    # Pruned between the two looks.
+                    size = None
+                else:
+                    stack += self.closure.add_dirtree(name.checksum, tree)
             if size is not None:
                 self.local.add(size)
-                if name.type is ObjectType.DIRTREE:
-                    stack += self._read(name.checksum)
             elif name.type is ObjectType.FILE:
                 self.missing_content.append(name)
             else:
                 self.missing_metadata.append(name)
-
-    def _read(self, checksum: Checksum) -> list[ObjectName]:
-        return self.closure.add_dirtree(checksum, self.holdings.load_dirtree(checksum))
 
     def take(self, count: int) -> list[ObjectName]:
         """Return up to `count` objects to ask for now; they count as awaited."""

@@ -8,6 +8,7 @@ Source of the layout: libostree `ostree-repo.c` and docs/repo.md.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,6 @@ from p2p.errors import (
     NoSpaceError,
     ObjectNotFoundError,
     RefNotFoundError,
-    RepositoryError,
 )
 from p2p.ostree import config as configuration
 from p2p.ostree.config import RemoteConfig, RepoConfig, RepoMode
@@ -154,14 +154,21 @@ class Repo:
 
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is here (or in the parent repository)."""
-        return os.path.lexists(self.object_path(name)) or (
-            self.config.parent is not None and self._parent().has(name)
-        )
+        for repo in self._lineage:  # noqa: SIM110 (asked for every object)
+            if os.path.lexists(repo.object_path(name)):
+                return True
+        return False
 
-    def _parent(self) -> Repo:
-        if self.config.parent is None:
-            raise RepositoryError(f"{self.path}: has no parent repository")
-        return Repo.open(os.path.join(self.path, self.config.parent))
+    @functools.cached_property
+    def _lineage(self) -> tuple[Repo, ...]:
+        """This repository and those of `core.parent`, one behind the other."""
+        lineage = [self]
+        while (parent := lineage[-1].config.parent) is not None:
+            repo = Repo.open(os.path.join(lineage[-1].path, parent))
+            if any(os.path.samefile(repo.path, other.path) for other in lineage):
+                raise ConfigError(f"{repo.keys.where}: [core] parent", "is a circle")
+            lineage.append(repo)
+        return tuple(lineage)
 
     def load_metadata(self, name: ObjectName) -> bytes:
         """Return a metadata object's bytes, checked against its name.
@@ -177,17 +184,17 @@ class Repo:
         return data
 
     def _read_metadata(self, name: ObjectName, limit: int) -> bytes:
-        path = self.object_path(name)
-        try:
-            with open(path, "rb") as file:
-                data = file.read(limit + 1)
-        except FileNotFoundError:
-            if self.config.parent is not None:
-                return self._parent()._read_metadata(name, limit)  # noqa: SLF001
-            raise ObjectNotFoundError(f"{self.path}: no object {name}") from None
-        if len(data) > limit:
-            raise DamagedObjectError(f"{path}: larger than {limit} bytes")
-        return data
+        for repo in self._lineage:
+            path = repo.object_path(name)
+            try:
+                with open(path, "rb") as file:
+                    data = file.read(limit + 1)
+            except FileNotFoundError:
+                continue
+            if len(data) > limit:
+                raise DamagedObjectError(f"{path}: larger than {limit} bytes")
+            return data
+        raise ObjectNotFoundError(f"{self.path}: no object {name}")
 
     def load_commit(self, checksum: Checksum) -> Commit:
         """Return a commit; errors as `load_metadata`."""
@@ -216,12 +223,12 @@ class Repo:
 
         """
         name = ObjectName(checksum, ObjectType.FILE)
-        try:
-            return self.style.open(self.object_path(name))
-        except FileNotFoundError:
-            if self.config.parent is not None:
-                return self._parent().open_content(checksum)
-            raise ObjectNotFoundError(f"{self.path}: no object {name}") from None
+        for repo in self._lineage:
+            try:
+                return repo.style.open(repo.object_path(name))
+            except FileNotFoundError:
+                continue
+        raise ObjectNotFoundError(f"{self.path}: no object {name}")
 
     def all_objects(self) -> Iterator[ObjectName]:
         """Yield the names of all objects here, without reading them."""
