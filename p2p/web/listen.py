@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 
 from p2p.errors import ConfigError
 
@@ -94,7 +95,7 @@ def _listen_unix(path: str) -> socket.socket:
         try:
             listener.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or _is_answered(path):
+            if error.errno != errno.EADDRINUSE or not _is_abandoned(path):
                 raise
             # Left behind by a process that was killed.
             os.unlink(path)
@@ -106,13 +107,16 @@ def _listen_unix(path: str) -> socket.socket:
     return listener
 
 
-def _is_answered(path: str) -> bool:
+def _is_abandoned(path: str) -> bool:
+    """Tell whether this is a socket at which nobody listens."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            return False
-    return True
+            return True
+    return False
 
 
 def name_of(address: object) -> str:

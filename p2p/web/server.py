@@ -226,7 +226,7 @@ class _Connection:
         try:
             request = await self._next_request()
         except RefusedError as error:
-            request = Request("-", "-", peer=self.link.peer)
+            request = Request("-", "-", peer=self.link.peer, began=trio.current_time())
             await self._send(request, error_response(error), last=True)
             await self._linger()
             return False
@@ -287,6 +287,12 @@ class _Connection:
             raise _refusal(error) from None
         if not isinstance(event, h11.Request):
             return None
+        behind = len(judge.trailing_data[0])
+        if len(raw) - behind > self.limits.head_bytes:
+            # h11 only bounds a head that comes in several pieces.
+            raise RefusedError(431, "bad_request", "The request's head is too long.")
+        if event.http_version not in (b"1.1", b"1.0"):
+            raise RefusedError(505, "bad_request", "HTTP/1.1 is spoken here.")
         headers = _headers(event)
         body = _IncomingBody(self, judge, headers, event.http_version)
         if body.length is not None and body.length > self.limits.body_bytes:
@@ -296,7 +302,7 @@ class _Connection:
         )
         request.version = event.http_version.decode("ascii")
         if body.complete and body.persistent:
-            self._remember(raw, len(body.left_over()), headers)
+            self._remember(raw, behind, headers)
         return request
 
     def _remember(self, raw: bytes, behind: int, headers: Mapping[str, str]) -> None:
@@ -321,7 +327,15 @@ class _Connection:
                 raise RefusedError(
                     400, "bad_request", "The path is not UTF-8."
                 ) from None
-        return Request(method, path, query, headers, body, self.link.peer)
+        return Request(
+            method,
+            path,
+            query,
+            headers,
+            body,
+            self.link.peer,
+            began=trio.current_time(),
+        )
 
     # -- answering -------------------------------------------------------------
 
