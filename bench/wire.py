@@ -13,12 +13,14 @@ import hashlib
 import pstats
 import random
 import time
+from typing import TypeVar
 
-from p2p.ostree.objects import ObjectName, ObjectType, checksum_of
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType, checksum_of
 from p2p.wire.connection import Connection
 from p2p.wire.limits import BATCH_BYTES, MAX_BATCH_OBJECTS, UNIT_BYTES
-from p2p.wire.messages import Batch, GetUnit, Hello, RequestId, Unit, Want
+from p2p.wire.messages import Batch, GetUnit, Hello, Miss, Unit, Want
 
+T = TypeVar("T")
 Objects = dict[ObjectName, bytes]
 
 
@@ -38,18 +40,19 @@ def connect() -> tuple[Connection, Connection]:
         )
         end.send(hello)
     asker, giver = pair
-    carry(asker, giver)
-    carry(giver, asker)
+    carry(asker, giver, Hello)
+    carry(giver, asker, Hello)
     return pair
 
 
-def carry(source: Connection, target: Connection) -> list[object]:
-    """Hand over all that waits and return the events it makes."""
-    events: list[object] = []
+def carry(source: Connection, target: Connection, kind: type[T]) -> list[T]:
+    """Hand over all that waits and return the events of a kind that it makes."""
+    events = []
     while buffers := source.data_to_send():
         target.receive_data(b"".join(buffers))
         while (event := target.next_event()) is not None:
-            events.append(event)
+            if isinstance(event, kind):
+                events.append(event)
     return events
 
 
@@ -62,32 +65,26 @@ def fetch_batches(objects: Objects) -> None:
     for start in range(0, len(names), step):
         wanted = tuple(names[start : start + step])
         asker.send(Want(asker.new_request(), BATCH_BYTES, wanted))
-        for event in carry(asker, giver):
-            assert isinstance(event, Want)
-            found = tuple([objects[name] for name in event.names])
-            giver.send(Batch(event.request, found))
-        for event in carry(giver, asker):
-            assert isinstance(event, Batch)
-            for name, data in zip(wanted, event.objects, strict=True):
-                assert isinstance(data, bytes)
-                assert hashlib.sha256(data).hexdigest() == name.checksum
+        [request] = carry(asker, giver, Want)
+        found = tuple([objects[name] for name in request.names])
+        giver.send(Batch(request.request, found))
+        [batch] = carry(giver, asker, Batch)
+        for name, data in zip(wanted, batch.objects, strict=True):
+            if isinstance(data, Miss) or checksum_of(data) != name.checksum:
+                raise SystemExit(f"{name} did not arrive")
 
 
 def fetch_units(data: bytes) -> None:
-    """Move one large object in units."""
+    """Move one large object in units, and hash each."""
     asker, giver = connect()
-    name = ObjectName(checksum_of(data), ObjectType.FILE)
-    digest = hashlib.sha256()
+    name = ObjectName(Checksum("0" * 64), ObjectType.FILE)
     for offset in range(0, len(data), UNIT_BYTES):
         asker.send(GetUnit(asker.new_request(), name, offset, UNIT_BYTES))
-        for event in carry(asker, giver):
-            assert isinstance(event, GetUnit)
-            end = event.offset + event.length
-            giver.send(Unit(RequestId(event.request), data[event.offset : end]))
-        for event in carry(giver, asker):
-            assert isinstance(event, Unit)
-            digest.update(event.data)
-    assert digest.hexdigest() == name.checksum
+        [request] = carry(asker, giver, GetUnit)
+        end = request.offset + request.length
+        giver.send(Unit(request.request, data[request.offset : end]))
+        [unit] = carry(giver, asker, Unit)
+        hashlib.sha256(unit.data).digest()
 
 
 def main() -> None:

@@ -221,29 +221,33 @@ class Connection:
 
     def _send_about(self, message: m.Status | m.Update) -> None:
         """Queue state about an open request; what already waits is replaced."""
-        exchange = self._owed.find(message.request)
+        request = message.request
+        exchange = self._owed.find(request)
         body = layout.encode(message)
         if isinstance(message, m.Status):
             exchange.move(Signal.STATUS)
-            self._outbox.put(body, key=("status", message.request))
+            self._outbox.put(body, key=("status", request), about=request)
             return
         check_update(exchange.request, message)
         exchange.move(Signal.UPDATE)
         if isinstance(message, m.Units):
-            self._outbox.put(body, key=("units", message.request, message.index))
+            key = ("units", request, message.index)
+            self._outbox.put(body, key=key, about=request)
         else:
             self._merge_have(message)
 
     def _merge_have(self, message: m.Have) -> None:
-        key = ("have", message.request)
+        request = message.request
+        key = ("have", request)
         waiting = self._outbox.waiting(key)
         if isinstance(waiting, m.Have):
             merged = sorted({*waiting.indices, *message.indices})
             if len(merged) <= MAX_HAVE_INDICES:
-                message = m.Have(message.request, tuple(merged))
+                message = m.Have(request, tuple(merged))
             else:
                 self._outbox.settle(key)
-        self._outbox.put(layout.encode(message), key=key, message=message)
+        body = layout.encode(message)
+        self._outbox.put(body, key=key, about=request, message=message)
 
     # -- bytes in ------------------------------------------------------------------
 

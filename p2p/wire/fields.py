@@ -314,12 +314,14 @@ def _items(value: Any, limit: int, least: int = 0) -> list[Any]:
 
 def integers(limit: int, least: int, most: int) -> Field:
     """Return a field for 1 to `limit` integers from `least` to `most`."""
-    number = integer(least, most)
 
     def unpack(value: Any) -> tuple[int, ...]:
-        for item in _items(value, limit, 1):
-            number.unpack(item)
-        return tuple(value)
+        found = _items(value, limit, 1)
+        if not {int}.issuperset(map(type, found)):
+            raise RuleError("an array with something else than integers")
+        if min(found) < least or max(found) > most:
+            raise RuleError(f"an integer not from {least} to {most}")
+        return tuple(found)
 
     def pack(value: Any) -> list[int]:
         unpack(list(value))

@@ -34,11 +34,19 @@ class Slice(NamedTuple):
 class Outbox:
     """Two queues for one writer."""
 
-    __slots__ = ("_bulk", "_control", "_serial", "bulk_bytes", "control_bytes")
+    __slots__ = (
+        "_about",
+        "_bulk",
+        "_control",
+        "_serial",
+        "bulk_bytes",
+        "control_bytes",
+    )
 
     def __init__(self) -> None:
         self._control: dict[Hashable, Waiting] = {}
         self._bulk: dict[int, deque[memoryview]] = {}
+        self._about: dict[int, set[Hashable]] = {}
         self._serial = 0
         self.control_bytes = 0
         self.bulk_bytes = 0
@@ -51,10 +59,18 @@ class Outbox:
         body: bytes,
         *,
         key: Hashable = None,
+        about: int | None = None,
         message: Message | None = None,
         force: bool = False,
     ) -> None:
         """Queue a control body; one that waits under the same key is replaced.
+
+        Args:
+            body: what to put into a frame.
+            key: under which it can be replaced.
+            about: the request whose end makes it pointless; only with a key.
+            message: what `waiting` returns for the key.
+            force: it must go out, however much waits.
 
         Raises:
             RemoteProtocolError: more waits than a peer that reads lets pile up.
@@ -73,6 +89,8 @@ class Outbox:
             )
         self.control_bytes = size
         self._control[key] = Waiting(frame, message)
+        if about is not None:
+            self._about.setdefault(about, set()).add(key)
 
     def waiting(self, key: Hashable) -> Message | None:
         """Return the message that waits under a key."""
@@ -82,10 +100,7 @@ class Outbox:
     def settle(self, key: Hashable) -> None:
         """Let what waits under a key be replaced no more."""
         self._serial += 1
-        self._control = {
-            self._serial if old == key else old: waiting
-            for old, waiting in self._control.items()
-        }
+        self._control[self._serial] = self._control.pop(key)
 
     def put_bulk(self, request: int, pieces: Iterable[bytes]) -> None:
         """Queue the bulk of an answer."""
@@ -96,22 +111,22 @@ class Outbox:
     def drop(self, request: int) -> None:
         """Forget bulk and state that wait for a request that is over."""
         self.bulk_bytes -= sum([len(view) for view in self._bulk.pop(request, ())])
-        stale = [k for k in self._control if isinstance(k, tuple) and k[1] == request]
-        for key in stale:
-            self.control_bytes -= len(self._control.pop(key).frame)
+        for key in self._about.pop(request, ()):
+            if key in self._control:
+                self.control_bytes -= len(self._control.pop(key).frame)
 
     def clear(self, *, control: bool) -> None:
         """Forget all bulk, and all control too if wanted."""
         self._bulk.clear()
         self.bulk_bytes = 0
         if control:
-            self._control.clear()
-            self.control_bytes = 0
+            self.pop_control()
 
     def pop_control(self) -> list[bytes | memoryview]:
         """Return all control frames that wait, in order."""
         frames: list[bytes | memoryview] = [w.frame for w in self._control.values()]
         self._control.clear()
+        self._about.clear()
         self.control_bytes = 0
         return frames
 
