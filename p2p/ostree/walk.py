@@ -77,7 +77,7 @@ class Closure:
 
     def _name_dirtree(self, checksum: Checksum, fresh: list[ObjectName]) -> None:
         name = ObjectName(checksum, ObjectType.DIRTREE)
-        if name not in self.named:
+        if name not in self.named and checksum not in self._children:
             self.unread.add(checksum)
         self._name(name, fresh)
 
