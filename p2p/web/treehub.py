@@ -129,10 +129,9 @@ class TreeHub:
     # -- refs ------------------------------------------------------------------
 
     async def _get_ref(self, request: Request) -> Response:
-        ref = _ref_path(request)
-        commit = self._store(request).repo.refs.get(ref)
+        commit = self._store(request).get_ref(_ref_path(request))
         if commit is None:
-            raise _not_found("missing_entity", f"There is no ref {ref}.")
+            raise _not_found("missing_entity", "There is no such ref.")
         return text(200, commit)
 
     async def _post_ref(self, request: Request) -> Response:

@@ -11,19 +11,20 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import trio
 
 from p2p.errors import (
     ConfigError,
+    DamagedObjectError,
     FormatError,
     ObjectNotFoundError,
     RepositoryError,
 )
 from p2p.ostree.config import RepoMode
 from p2p.ostree.disk import write_file, writing
-from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_metadata
 from p2p.ostree.refs import RefPath
 from p2p.ostree.repo import Repo
 from p2p.web.arrival import DEFAULT_MAX_CONTENT_BYTES
@@ -104,11 +105,14 @@ class Store:
             return await trio.to_thread.run_sync(self._put_detached, commit, data)
 
     def _put_detached(self, commit: Checksum, data: bytes) -> bool:
+        path = self.repo.object_path(ObjectName(commit, ObjectType.COMMITMETA))
         mine = self.repo.load_commitmeta(commit)
+        if mine is not None:
+            with _blaming(path):
+                parse_metadata(mine)
         merged = merge_detached(mine, data)
         if merged == mine:
             return False
-        path = self.repo.object_path(ObjectName(commit, ObjectType.COMMITMETA))
         with writing(self.repo.path), self.repo.lock(exclusive=False):
             self.repo.check_free_space(len(merged))
             os.makedirs(os.path.dirname(path), 0o775, exist_ok=True)
@@ -116,6 +120,11 @@ class Store:
         return True
 
     # -- refs ------------------------------------------------------------------
+
+    def get_ref(self, ref: RefPath) -> Checksum | None:
+        """Return the commit a ref names; DamagedObjectError if its file is damaged."""
+        with _blaming(f"{self.repo.path}/refs/{ref}"):
+            return self.repo.refs.get(ref)
 
     async def set_ref(self, ref: RefPath, commit: Checksum, *, force: bool) -> None:
         """Let a ref name a commit, which must be complete and follow the present one.
@@ -140,7 +149,7 @@ class Store:
                 parsed = repo.load_commit(commit)
             except ObjectNotFoundError:
                 raise UnknownCommitError(f"commit {commit} is not here") from None
-            old = repo.refs.get(ref)
+            old = self.get_ref(ref)
             if not force and old is not None:
                 self._check_fast_forward(ref, old, commit)
             missing = find_missing(repo, parsed)
@@ -261,6 +270,17 @@ class Stores:
         if self._nursery is not None:
             self._nursery.start_soon(store.ingest.run)
         return store
+
+
+@contextlib.contextmanager
+def _blaming(path: str) -> Iterator[None]:
+    """Turn errors about a file's content into errors about the file."""
+    try:
+        yield
+    except FormatError as error:
+        raise DamagedObjectError(
+            f"{path}: damaged: {error}", hint="Restore this file, or remove it."
+        ) from error
 
 
 def _check_config(repo: Repo) -> None:
