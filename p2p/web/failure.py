@@ -35,6 +35,10 @@ class TlsError(ConnectError):
     hint = _IDENTITY_HINT
 
 
+class ResumeRefusedError(OriginError):
+    """The server does not send the rest of a file, but perhaps the whole."""
+
+
 def _untrusted(message: str) -> Error:
     return TlsError(message, hint=CERTIFICATE_HINT)
 
@@ -55,7 +59,7 @@ _KINDS: dict[int, Callable[[str], Error]] = {
     16: TransportClosedError,  # HTTP/2 framing
     18: TransportClosedError,  # body ends early
     28: TransportTimeoutError,
-    33: OriginError,  # the server does not resume where we asked
+    33: ResumeRefusedError,
     35: TlsError,
     45: ConnectError,  # local interface
     52: TransportClosedError,  # nothing came

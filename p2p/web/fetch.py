@@ -37,6 +37,7 @@ class Inbox:
         self._fetcher = fetcher
         self._events: list[Event] = []
         self._arrived: trio.Event | None = None
+        self._nudged = False
         self._lane = Lane(limit=window_bytes, engine=fetcher.engine, post=self._post)
 
     def start(
@@ -91,18 +92,25 @@ class Inbox:
             self._fetcher.engine.call(self._fetcher.engine.look)
 
     async def next_events(self) -> list[Event]:
-        """Return what has happened; wait if nothing has.
+        """Return what has happened; wait if nothing has and nobody nudges.
 
         Cancelled while it waits, it loses nothing.
         """
-        if self._events:
+        if self._events or self._nudged:
             await trio.lowlevel.checkpoint()
-        while not self._events:
+        while not self._events and not self._nudged:
             self._fetcher.check_open()
             self._arrived = trio.Event()
             await self._fetcher.wait(self._arrived)
+        self._nudged = False
         events, self._events = self._events, []
         return events
+
+    def nudge(self) -> None:
+        """Have `next_events` return soon, perhaps with nothing."""
+        self._nudged = True
+        if self._arrived is not None:
+            self._arrived.set()
 
     def _post(self, event: Event) -> None:
         if event.transfer.cancelled:
