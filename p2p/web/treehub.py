@@ -220,7 +220,7 @@ def _refusal(request: Request, error: Error) -> RefusedError:
     status, code = next((s, c) for kind, s, c in _STATUS if isinstance(error, kind))
     if status >= 500:
         _log.error("%s %s: %s", request.method, request.path, error)
-    return RefusedError(status, code, f"{error}. {error.hint}".rstrip())
+    return RefusedError(status, code, str(error))
 
 
 async def serve_treehub(
