@@ -15,8 +15,9 @@ from p2p.errors import FormatError, IntegrityError, LimitError
 from p2p.ostree.objects import (
     FRAME_BYTES,
     FileHeader,
-    parse_filez_header,
+    frame_header,
     parse_frame,
+    split_filez_header,
 )
 
 # Raw deflate with the largest window, as libostree's OstreeZlibDecompressor.
@@ -55,27 +56,28 @@ class FilezReader:
         """
         if self.header is None:
             self._buffer += data
-            header = self._take_header()
-            if header is None:
+            frame = self._take_header()
+            if frame is None:
                 return
-            yield header.frame()
+            yield frame
             data, self._buffer = self._buffer, b""
         yield from self._inflate(data)
 
-    def _take_header(self) -> FileHeader | None:
+    def _take_header(self) -> bytes | None:
         if len(self._buffer) < FRAME_BYTES:
             return None
         end = FRAME_BYTES + parse_frame(self._buffer)
         if len(self._buffer) < end:
             return None
-        self.header, self.size = parse_filez_header(self._buffer[FRAME_BYTES:end])
+        header, self.size, canonical = split_filez_header(self._buffer[FRAME_BYTES:end])
+        self.header = header
         if self.size > self._limit:
             raise LimitError(
                 f"file object claims {self.size} bytes, more than {self._limit}"
             )
         self._left = self.size
         self._buffer = self._buffer[end:]
-        return self.header
+        return frame_header(canonical)
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
         inflater = self._inflater

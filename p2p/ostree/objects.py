@@ -39,6 +39,10 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_SYMLINK_BYTES = 4096
 NAME_MAX = 255
 
+_SIZE_BYTES = 8
+_FILEZ_HEADER_MIN = _SIZE_BYTES + 16 + 1 + 1  # numbers, an empty string, its offset
+_ONE_BYTE_OFFSETS = 255  # longest variant whose offsets are of one byte
+
 _COMMIT = codec("(a{sv}aya(say)sstayay)")
 _DIRTREE = codec("(a(say)a(sayay))")
 _DIRMETA = codec("(uuua(ayay))")
@@ -386,15 +390,28 @@ def split_canonical(data: bytes) -> tuple[FileHeader, int]:
     return header, end
 
 
-@lru_cache(maxsize=4096)
 def parse_filez_header(data: bytes) -> tuple[FileHeader, int]:
     """Return the header and the claimed size of the content from a `.filez` header."""
-    size, uid, gid, mode, rdev, target, xattrs = _FILEZ_HEADER.decode(data)
-    header = _check_header(uid, gid, mode, rdev, target, xattrs)
-    size = swap64(size)
+    header, size, _ = split_filez_header(data)
+    return header, size
+
+
+def split_filez_header(data: bytes) -> tuple[FileHeader, int, bytes]:
+    """Return header, claimed size, and the header's variant in canonical form."""
+    if _FILEZ_HEADER_MIN <= len(data) <= _ONE_BYTE_OFFSETS and data[-1] >= _SIZE_BYTES:
+        # The size comes first, so all that follows, and the one offset at the end, is
+        # the canonical variant moved by 8 bytes: thousands of files share that.
+        canonical = data[_SIZE_BYTES:-1] + bytes((data[-1] - _SIZE_BYTES,))
+        header = _parse_header(canonical)
+        size = int.from_bytes(data[:_SIZE_BYTES], "big")
+    else:
+        little, uid, gid, mode, rdev, target, xattrs = _FILEZ_HEADER.decode(data)
+        header = _check_header(uid, gid, mode, rdev, target, xattrs)
+        size = swap64(little)
+        canonical = header.serialize()
     if header.is_symlink and size:
         raise FormatError("file object: symbolic link with content")
-    return header, size
+    return header, size, canonical
 
 
 @lru_cache(maxsize=4096)
