@@ -16,7 +16,7 @@ from p2p.agent.stager import Outcome, Stager
 from p2p.agent.survey import Survey, Tally
 from p2p.agent.writing import Writer
 from p2p.errors import IntegrityError, ObjectNotFoundError, OriginNotFoundError
-from p2p.ostree.config import RepoMode
+from p2p.ostree.config import RemoteConfig, RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.messages import Form, Publish, StageObjects, StageSignatures
 from p2p.ostree.objects import (
@@ -30,13 +30,14 @@ from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock, Head
 from p2p.trust.sign import KeyId
 from p2p.trust.verify import Verifier
-from p2p.web.origin import (
+from p2p.web.bulk import (
+    ObjectEvent,
     ObjectFailed,
     ObjectPiece,
     ObjectReceived,
     ObjectRestarted,
-    Origin,
 )
+from p2p.web.origin import Origin
 
 # How many objects the origin client has to choose from, over all its connections.
 ASKED_AT_ONCE = 256
@@ -115,7 +116,7 @@ class Pull:
         origin: Origin,
         writer: Writer,
         verifier: Verifier,
-        remote: str,
+        remote: RemoteConfig,
         request: PullRequest,
         now: Callable[[], float],
     ) -> None:
@@ -126,7 +127,7 @@ class Pull:
         self._origin = origin
         self._writer = writer
         self._verifier = verifier
-        self._remote = repo.remote(remote)
+        self._remote = remote
         self._request = request
         self._now = now
         self._floor = self._newest_pulled()
@@ -135,6 +136,7 @@ class Pull:
         archive = repo.config.mode is RepoMode.ARCHIVE
         self._form = Form.FILEZ if archive else Form.CANONICAL
         self._stager = Stager(writer, self._staged)
+        self._large_metadata: dict[ObjectName, list[bytes]] = {}
         self._finished = trio.Event()
 
     async def run(self) -> tuple[PulledRef, ...]:
@@ -154,6 +156,7 @@ class Pull:
             commits += await self._collect_commits(target)
         if not self._request.metadata_only:
             await self._fetch_objects([checksum for checksum, _ in commits])
+        self._refresh()
         self.status.phase = "publish"
         await self._publish(commits, targets)
         self.status.phase = "done"
@@ -169,7 +172,9 @@ class Pull:
         else:
             path = head(ref)
         if commit is None:
-            commit = await self._origin.resolve_ref(ref)
+            commit = await self._origin.resolve_ref(
+                ref, collection=self._remote.collection_id
+            )
         return _Target(ref, path, commit)
 
     async def _verify_target(self, target: _Target) -> PulledRef:
@@ -208,7 +213,6 @@ class Pull:
                 detached = self._holdings.load_commitmeta(checksum)
         else:
             data = await self._origin.fetch_commit(checksum)
-            self.status.origin.add(len(data))
         verified = self._verifier.verify_commit(
             data,
             detached,
@@ -291,18 +295,19 @@ class Pull:
             self._ask()
             self._refresh()
 
-    def _handle(
-        self, event: ObjectReceived | ObjectPiece | ObjectRestarted | ObjectFailed
-    ) -> None:
+    def _handle(self, event: ObjectEvent) -> None:
         match event:
             case ObjectReceived(name, data):
                 self._take(name, data)
-            case ObjectPiece(name, data, last):
+            case ObjectPiece(name) if name.type is not ObjectType.FILE:
+                self._take_metadata_piece(event)
+            case ObjectPiece(name, offset, data, last, size):
+                if offset == 0:
+                    self._stager.begin(name, self._form, size)
                 self._stager.add_piece(name, data, last=last)
-            case ObjectRestarted(name, size):
-                self._stager.begin(name, self._form, size)
+            case ObjectRestarted(name):
+                self._large_metadata.pop(name, None)
             case ObjectFailed(name, error):
-                self._stager.abort(name)
                 raise error
 
     def _take(self, name: ObjectName, data: bytes) -> None:
@@ -310,22 +315,25 @@ class Pull:
             self._stager.add(name, self._form, data)
             return
         if name.type is ObjectType.DIRTREE:
-            try:
-                self._survey.add_dirtree(name, data)
-            except IntegrityError as error:
-                self._origin.reject(name, error)
-                return
+            self._survey.add_dirtree(name, data)
         self._stager.add(name, Form.CANONICAL, data)
+
+    def _take_metadata_piece(self, piece: ObjectPiece) -> None:
+        """Put a directory of thousands of entries together; it has a bounded size."""
+        parts = self._large_metadata.setdefault(piece.name, [])
+        parts.append(piece.data)
+        if piece.last:
+            self._take(piece.name, b"".join(self._large_metadata.pop(piece.name)))
 
     def _staged(self, outcome: Outcome) -> None:
         """Take note of what the writer said."""
         for rejection in outcome.rejected:
-            error = IntegrityError(
-                f"object {rejection.name}",
+            # The origin client verified it, so it was damaged in between.
+            raise IntegrityError(
+                f"object {rejection.name} on its way to the disk",
                 expected=rejection.name.checksum,
                 got=rejection.reason,
             )
-            self._origin.reject(rejection.name, error)
         self._survey.acknowledge(outcome.staged)
         self._origin.consumed(outcome.consumed)
         self._ask()
@@ -338,7 +346,8 @@ class Pull:
         status.total_objects = len(survey.closure.named)
         status.total_known = survey.all_named
         status.staged_objects = survey.staged
-        status.origin = self._origin.received
+        status.origin.objects = survey.staged
+        status.origin.bytes = self._origin.counters.bytes.total()
 
     # -- the visible step --------------------------------------------------------
 

@@ -62,8 +62,8 @@ class Stager:
         self._whole.append((name, form, data))
         self._wake.set()
 
-    def begin(self, name: ObjectName, form: Form, size: int) -> None:
-        """Queue the start of an object of `size` bytes that comes in pieces."""
+    def begin(self, name: ObjectName, form: Form, size: int | None) -> None:
+        """Queue the start of an object that comes in pieces; see `BeginObject`."""
         self._pieces.append(BeginObject(name, form, size))
         self._wake.set()
 

@@ -13,10 +13,12 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
+import p2p
 from p2p.errors import FormatError, WriterError
 from p2p.ostree.messages import (
     MAX_CONTROL_BYTES,
@@ -37,7 +39,14 @@ _MAX_BUFFERS = 1024
 # How long a writer may take for its last request; killing it later loses nothing.
 _GRACE_SECONDS = 60.0
 # -P: what lies in the current directory is not for a privileged process to import.
-_COMMAND = (sys.executable, "-P", "-m", "p2p.writer")
+# The package need not be installed to be found by the process too.
+_PROGRAM = """\
+import sys
+sys.path.append(sys.argv.pop(1))
+from p2p.writer.process import main
+sys.exit(main(sys.argv[1:]))
+"""
+_COMMAND = (sys.executable, "-P", "-c", _PROGRAM, str(Path(p2p.__file__).parents[1]))
 
 
 class Writer(Protocol):

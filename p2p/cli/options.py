@@ -52,11 +52,14 @@ def refuse(*names: str, reason: str) -> Callable[[Any], Any]:
     def complain(ctx: click.Context, param: click.Parameter, value: object) -> None:
         # A flag that was not given is False, an option None or ().
         if value:
-            option = param.opts[0]
-            raise click.BadParameter(reason, ctx=ctx, param=param, param_hint=option)
+            raise click.BadParameter(
+                reason, ctx=ctx, param=param, param_hint=param.opts[0]
+            )
 
+    # A name of its own: `--tree` must not clash with the argument TREE.
+    name = "refused_" + names[0].lstrip("-").replace("-", "_")
     return click.option(
-        *names, hidden=True, expose_value=False, is_eager=True, callback=complain
+        name, *names, hidden=True, expose_value=False, is_eager=True, callback=complain
     )
 
 

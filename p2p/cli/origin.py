@@ -27,7 +27,7 @@ from p2p.web.treehub import serve_treehub
     "--credentials-file",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Only let in who knows one of its lines: `basic USER:PASSWORD` or `bearer TOKEN`.",
+    help="Only let in who knows a line: `basic USER:PASSWORD` or `bearer TOKEN`.",
 )
 @click.option("--tls-cert", metavar="PEM", type=click.Path(exists=True, dir_okay=False))
 @click.option("--tls-key", metavar="PEM", type=click.Path(exists=True, dir_okay=False))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import click
 import trio
@@ -18,6 +18,11 @@ from p2p.cli.options import json_option, print_json, refuse, repo_option
 from p2p.errors import ConfigError
 from p2p.ostree.objects import Checksum, parse_checksum
 from p2p.ostree.repo import Repo
+from p2p.trust.verify import Verifier
+from p2p.web.credentials import load_credentials
+from p2p.web.fetch import Fetcher
+from p2p.web.origin import NO_CREDENTIALS, Origin
+from p2p.writer.service import WriterService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +32,10 @@ class _Options:
     repo: Repo
     remote: str
     refs: tuple[tuple[str, Checksum | None], ...]
-    mirror: bool
-    depth: int
-    metadata_only: bool
-    allow_older: bool
-    newer_than: Checksum | None
-    fsync: bool
+    request: PullRequest
     url: str | None
-    headers: tuple[str, ...]
+    headers: tuple[tuple[str, str], ...]
+    credentials: Path | None
     writer: str
 
 
@@ -55,6 +56,12 @@ class _Options:
 @click.option("--disable-fsync", is_flag=True, help="Do not wait for the disk.")
 @click.option("--url", metavar="URL", help="Pull from here instead.")
 @click.option("--http-header", metavar="NAME=VALUE", multiple=True)
+@click.option(
+    "--credentials",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="treehub.json or credentials.zip of the origin.",
+)
 @click.option(
     "--writer",
     type=click.Choice(["auto", "thread", "process"]),
@@ -83,6 +90,7 @@ def pull(  # noqa: PLR0913
     disable_fsync: bool,
     url: str | None,
     http_header: tuple[str, ...],
+    credentials: Path | None,
     writer: str,
     untrusted: bool,  # noqa: ARG001
     disable_static_deltas: bool,  # noqa: ARG001
@@ -100,16 +108,22 @@ def pull(  # noqa: PLR0913
         repo=repo,
         remote=remote,
         refs=_parse_refs(refs),
-        mirror=mirror,
-        depth=depth,
-        metadata_only=commit_metadata_only,
-        allow_older=any("@" in ref for ref in refs) and not timestamp_check,
-        newer_than=(
-            repo.resolve(timestamp_check_from_rev) if timestamp_check_from_rev else None
+        request=PullRequest(
+            refs=(),
+            mirror=mirror,
+            depth=depth,
+            metadata_only=commit_metadata_only,
+            allow_older=any("@" in ref for ref in refs) and not timestamp_check,
+            newer_than=(
+                repo.resolve(timestamp_check_from_rev)
+                if timestamp_check_from_rev
+                else None
+            ),
+            fsync=not disable_fsync,
         ),
-        fsync=not disable_fsync,
         url=url,
-        headers=http_header,
+        headers=tuple(_parse_header(header) for header in http_header),
+        credentials=credentials,
         writer=writer,
     )
     started = time.monotonic()
@@ -122,6 +136,63 @@ def pull(  # noqa: PLR0913
     for result in pulled:
         change = "unchanged" if result.commit == result.previous else "updated"
         click.echo(f"{remote}:{result.ref} {result.commit} {change}")
+
+
+async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
+    """Put the parts together and run them; the progress is drawn beside."""
+    repo = options.repo
+    remote = repo.remote(options.remote)
+    if options.url is not None:
+        remote = replace(remote, url=options.url, content_url=None)
+    refs = options.refs or tuple((branch, None) for branch in remote.branches)
+    verifier = Verifier.for_remote(remote, directories=[Path(repo.path)])
+    credentials = (
+        load_credentials(options.credentials) if options.credentials else NO_CREDENTIALS
+    )
+    async with Fetcher() as fetcher, _open_writer(options) as writer:
+        origin = Origin(
+            fetcher, remote, credentials=credentials, headers=options.headers
+        )
+        if not refs:
+            if not options.request.mirror:
+                raise ConfigError(
+                    f"remote {remote.name!r}",
+                    "names no branches to pull",
+                    hint="Name the refs to pull, or set `branches` of the remote.",
+                )
+            refs = tuple((ref, None) for ref in sorted(await origin.list_refs()))
+        pull = Pull(
+            repo=repo,
+            origin=origin,
+            writer=writer,
+            verifier=verifier,
+            remote=remote,
+            request=replace(options.request, refs=refs),
+            now=time.time,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(progress.show, pull.status)
+            pulled = await pull.run()
+            nursery.cancel_scope.cancel()
+    return pull.status, pulled
+
+
+@asynccontextmanager
+async def _open_writer(options: _Options) -> AsyncIterator[Writer]:
+    """Open the repository for writing, in a process of its own unless told."""
+    if options.writer == "process":
+        async with open_process_writer(options.repo.path) as writer:
+            yield writer
+        return
+    with WriterService(options.repo) as service:
+        yield ThreadWriter(service.handle)
+
+
+def _parse_header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def _parse_refs(refs: tuple[str, ...]) -> tuple[tuple[str, Checksum | None], ...]:

@@ -47,11 +47,14 @@ class StageObjects:
 
 @dataclass(frozen=True, slots=True)
 class BeginObject:
-    """Start an object that comes in pieces; `size` is its length in this form."""
+    """Start an object that comes in pieces; `size` is its length in this form.
+
+    Only a `.filez` may leave it open: it says itself where it ends.
+    """
 
     name: ObjectName
     form: Form
-    size: int
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +297,9 @@ def _build(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
             return StageObjects(
                 tuple((_object(c, t), _form(f), data) for (c, t, f), data in pairs)
             )
-        case "BeginObject", [checksum, number, form, size], [] if _is_size(size):
+        case "BeginObject", [checksum, number, form, size], [] if (
+            size is None or _is_size(size)
+        ):
             return BeginObject(_object(checksum, number), _form(form), size)
         case "AddPiece", [checksum, number, bool(last)], [data]:
             return AddPiece(_object(checksum, number), data, last)

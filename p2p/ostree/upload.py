@@ -26,8 +26,12 @@ from p2p.ostree.stage import Stage
 class Upload:
     """An object on its way into the staging store; after an error, `discard` it."""
 
-    def __init__(self, stage: Stage, name: ObjectName, form: Form, size: int) -> None:
+    def __init__(
+        self, stage: Stage, name: ObjectName, form: Form, size: int | None
+    ) -> None:
         """Start an object of `size` bytes; nothing is visible before `finish`.
+
+        Only the size of a `.filez` may be unknown: it says itself where it ends.
 
         Raises:
             FormatError: such an object is not taken here.
@@ -36,8 +40,11 @@ class Upload:
         if name.type is not ObjectType.FILE:
             raise FormatError(f"{name}: only files come in pieces")
         self.name = name
-        self._size = size
-        self._left = size
+        if size is None and form is not Form.FILEZ:
+            raise FormatError(f"{name}: of unknown size")
+        self._open_end = size is None
+        self._size = MAX_CONTENT_BYTES if size is None else size
+        self._left = self._size
         self._stage = stage
         self._digest = hashlib.sha256()
         self._head = b""
@@ -96,7 +103,7 @@ class Upload:
 
     def finish(self) -> None:
         """Check the object and make it one of the store's; errors as `write`."""
-        if self._left:
+        if self._left < 0 or (self._left and not self._open_end):
             raise self._size_error("fewer")
         if self._reader is not None:
             self._reader.finish()

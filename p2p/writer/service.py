@@ -124,7 +124,7 @@ class WriterService:
         self._drop(request.name)
         if len(self._uploads) >= MAX_UPLOADS:
             raise LimitError(f"more than {MAX_UPLOADS} objects at once")
-        self.repo.check_free_space(request.size)
+        self.repo.check_free_space(request.size or 0)
         self._uploads[request.name] = Upload(
             self.stage, request.name, request.form, request.size
         )
