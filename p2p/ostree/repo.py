@@ -282,8 +282,13 @@ class Repo:
 
     # -- the disk --------------------------------------------------------------
 
-    def check_free_space(self, needed_bytes: int = 0) -> None:
-        """Raise NoSpaceError if writing that much would eat into the reserve."""
+    def check_free_space(self, needed_bytes: int = 0) -> int:
+        """Return how many bytes can be written before the reserve is reached.
+
+        Raises:
+            NoSpaceError: fewer than are needed.
+
+        """
         status = os.statvfs(self.objects)
         free = status.f_bavail * status.f_frsize
         reserve = self.config.min_free_space_bytes
@@ -292,10 +297,11 @@ class Repo:
             reserve = status.f_blocks * status.f_frsize * percent // 100
         if free - needed_bytes < reserve:
             raise NoSpaceError(
-                f"{self.path}: {needed_bytes >> 20} MiB are needed, {free >> 20} MiB "
-                f"are free and {reserve >> 20} MiB must stay free "
-                f"(core.min-free-space-*)"
+                f"{self.path}: {_mebibytes(needed_bytes)} are needed, "
+                f"{_mebibytes(free)} are free and {_mebibytes(reserve)} must stay "
+                "free (core.min-free-space-*)"
             )
+        return free - reserve
 
     def lock(self, *, exclusive: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context manager that holds the lock stock `ostree` honours."""
@@ -306,6 +312,10 @@ class Repo:
             exclusive=exclusive,
             timeout_seconds=self.config.lock_timeout_seconds,
         )
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"
 
 
 def list_objects(directory: str) -> Iterator[ObjectName]:

@@ -47,7 +47,7 @@ from p2p.ostree.repo import Repo
 from p2p.ostree.room import Room
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-# How often the free space is looked at while writing.
+# How often the free space is looked at while writing, as others write too.
 _SPACE_CHECK_BYTES = 64 << 20
 # Whoever comes first after a power cut verifies the store, at the disk's speed.
 _RECOVERY_SECONDS = 600.0
@@ -83,7 +83,7 @@ class Stage:
         self._mark: str | None = None
         self._touched: set[str] = set()
         self._sync_error: RepositoryError | None = None
-        self._unchecked_bytes = _SPACE_CHECK_BYTES
+        self._spare_bytes = 0
         path = os.path.join(target.path, STAGE_PATH)
         with writing(path), contextlib.ExitStack() as stack:
             self.repo = _make_store(target, path)
@@ -270,10 +270,10 @@ class Stage:
 
     def account(self, size: int) -> None:
         """Take note of bytes to be written; NoSpaceError if the reserve is reached."""
-        self._unchecked_bytes += size
-        if self._unchecked_bytes >= _SPACE_CHECK_BYTES:
-            self._unchecked_bytes = 0
-            self.target.check_free_space()
+        self._spare_bytes -= size
+        if self._spare_bytes < 0:
+            spare = self.target.check_free_space(size)
+            self._spare_bytes = min(spare, _SPACE_CHECK_BYTES) - size
 
     def sync(self) -> None:
         """Make everything staged so far durable, by whomever.

@@ -59,6 +59,7 @@ MESSAGES: list[Request | Reply] = [
         )
     ),
     BeginObject(FILE, Form.CANONICAL, 1 << 40),
+    BeginObject(FILE, Form.FILEZ, None),
     AddPiece(FILE, b"piece", last=False),
     AddPiece(FILE, b"", last=True),
     AbortObject(FILE),

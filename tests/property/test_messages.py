@@ -62,7 +62,9 @@ messages: st.SearchStrategy[Request | Reply] = st.one_of(
         StageObjects,
         st.lists(st.tuples(names, st.sampled_from(Form), small), max_size=4).map(tuple),
     ),
-    st.builds(BeginObject, names, st.sampled_from(Form), st.integers(0, 2**63)),
+    st.builds(
+        BeginObject, names, st.sampled_from(Form), st.none() | st.integers(0, 2**63)
+    ),
     st.builds(AddPiece, names, small, st.booleans()),
     st.builds(AbortObject, names),
     st.builds(StageSignatures, checksums, small),
