@@ -30,6 +30,7 @@ from p2p.ostree.objects import (
 from p2p.web.decode import ObjectDecoder, new_decoder
 from p2p.web.failure import ResumeRefusedError
 from p2p.web.lane import Chunk, Done, Event, Failed
+from p2p.web.mirrors import Mirror
 from p2p.web.request import Headers
 from p2p.web.retry import Course
 from p2p.web.source import Source
@@ -86,16 +87,18 @@ class _Want:
         "decoder",
         "form",
         "given",
+        "mirror",
         "name",
         "renewed",
         "resume",
         "transfer",
     )
 
-    def __init__(self, name: ObjectName, form: Form, course: Course) -> None:
+    def __init__(self, name: ObjectName, form: Form) -> None:
         self.name = name
         self.form = form
-        self.course = course
+        self.course: Course | None = None  # made when something fails
+        self.mirror: Mirror | None = None
         self.decoder: ObjectDecoder | None = None
         self.transfer: Transfer | None = None
         self.resume: Transfer | None = None
@@ -137,7 +140,7 @@ class Bulk:
             name.type not in CONTENT_ADDRESSED_METADATA
         ):
             raise ValueError(f"{name} cannot be verified by its name")
-        want = _Want(name, form, self._source.course(self._mirrors))
+        want = _Want(name, form)
         self._wants[name] = want
         self._queue.append(want)
         if self._transfers < DEPTH:
@@ -210,8 +213,10 @@ class Bulk:
                 self._start(want, authorization)
 
     def _start(self, want: _Want, authorization: Headers) -> None:
+        mirror = want.course.mirror if want.course else self._first_mirror()
+        want.mirror = mirror
         request = self._source.request(
-            want.course.mirror,
+            mirror,
             f"objects/{want.name.path(archive=True)}",
             authorization=authorization,
             max_bytes=self._max_bytes(want.name),
@@ -227,6 +232,9 @@ class Bulk:
         )
         self._transfers += 1
         self._source.counters.requests += 1
+
+    def _first_mirror(self) -> Mirror:
+        return self._mirrors.order(trio.current_time())[0]
 
     def _max_bytes(self, name: ObjectName) -> int:
         if name.type is ObjectType.FILE:
@@ -285,35 +293,43 @@ class Bulk:
         error: Error,
         retry_after: float | None,
     ) -> None:
-        mirror = want.course.mirror
-        if isinstance(error, ResumeRefusedError) or self._renews(want, transfer, error):
+        mirror = want.mirror
+        if mirror is None:
+            raise AssertionError("an object failed that was not asked for")
+        if isinstance(error, ResumeRefusedError) or self._renews(
+            want, mirror, transfer, error
+        ):
             self._again(want)
             return
         self._source.note_failure(mirror, error)
-        if want.course.next_mirror(error):
+        if want.course is None:
+            want.course = self._source.course(self._mirrors, first=mirror)
+        course = want.course
+        if course.next_mirror(error):
             self._again(want)
             return
         if isinstance(error, TransportError) and not transfer.status:
-            want.course.begin()
+            course.begin()
             self._again(want)
             self._note_silence(error)
             return
         resumable = _is_resumable(transfer, error)
         if resumable and transfer.received >= RESUME_BYTES:
-            want.course.tried = 0  # the link is bad, but the file gets through
-        delay = want.course.next_try(retry_after)
+            course.tried = 0  # the link is bad, but the file gets through
+        delay = course.next_try(retry_after)
         if delay is None:
             del self._wants[want.name]
-            self._out.append(ObjectFailed(want.name, want.course.final_error()))
+            self._out.append(ObjectFailed(want.name, course.final_error()))
             return
         if retry_after is not None and self._mirrors.single:
             self._hold_until = max(self._hold_until, trio.current_time() + delay)
-        keep = resumable and want.course.mirror is mirror
+        keep = resumable and course.mirror is mirror
         self._again(want, delay=delay, resume=transfer if keep else None)
 
-    def _renews(self, want: _Want, transfer: Transfer, error: Error) -> bool:
+    def _renews(
+        self, want: _Want, mirror: Mirror, transfer: Transfer, error: Error
+    ) -> bool:
         """Tell whether the object is to be asked for once more with a new token."""
-        mirror = want.course.mirror
         if not isinstance(error, CredentialsError) or error.status != 401:
             return False
         if want.renewed or not mirror.credentials:

@@ -11,6 +11,7 @@ again, so no wake-up is lost and no lock is needed.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from p2p.web.url import Server, show
 
 _BATCH_EVENTS = 64
 """Handed over at the latest, even if more transfers keep ending."""
+_HOLD_MS = 2
 _MAX_HOSTS = 100
 _FILESIZE_EXCEEDED = 63  # CURLE_FILESIZE_EXCEEDED
 
@@ -77,11 +79,13 @@ class Engine:
         self._running: dict[Transfer, _Running] = {}
         self._plain_running = 0
         self._batch: list[tuple[Lane, Event]] = []
+        self._batch_since = 0.0
 
     def call(self, command: Callable[[], None]) -> None:
         """Have a command run on the fetching thread soon; for other threads."""
         self._commands.append(command)
         if self._asleep:
+            self._asleep = False  # one ring will do
             os.eventfd_write(self._wake, 1)
 
     # -- commands ---------------------------------------------------------------------
@@ -122,14 +126,32 @@ class Engine:
         self._multi.perform()
         if self._collect() and len(self._batch) < _BATCH_EVENTS:
             return  # to start others at once
+        if not self._may_hold():
+            self._hand_over()
+        self._asleep = True
+        if not self._must_go_on():
+            self._multi.wait(
+                running=len(self._running), longest_ms=_HOLD_MS if self._batch else -1
+            )
+        self._asleep = False
+
+    def _hand_over(self) -> None:
         if self._batch:
             self.outbox.append(self._batch)
             self._batch = []
             self._notify()
-        self._asleep = True
-        if not self._must_go_on():
-            self._multi.wait(running=len(self._running))
-        self._asleep = False
+
+    def _may_hold(self) -> bool:
+        """Tell whether events may wait for others because enough is left to be done.
+
+        Waking a consumer for every few files costs more than the files do.
+        """
+        if not self._batch or len(self._batch) >= _BATCH_EVENTS:
+            return False
+        lane = self._batch[0][0]
+        if len(lane.waiting) < self._limits.connections or lane.full:
+            return False
+        return time.monotonic() < self._batch_since + _HOLD_MS / 1000
 
     def _must_go_on(self) -> bool:
         if self._commands or self._stopping:
@@ -145,7 +167,9 @@ class Engine:
         os.close(self._wake)
 
     def emit(self, lane: Lane, event: Event) -> None:
-        """Have an event handed over at the end of the round."""
+        """Have an event handed over soon."""
+        if not self._batch:
+            self._batch_since = time.monotonic()
         self._batch.append((lane, event))
 
     # -- starting ---------------------------------------------------------------------

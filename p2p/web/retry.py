@@ -79,13 +79,27 @@ class Course:
         "tried",
     )
 
-    def __init__(self, mirrors: Callable[[], Sequence[Mirror]], retry: Retry) -> None:
-        """`mirrors` returns them in the order to ask them, at least one."""
+    def __init__(
+        self,
+        mirrors: Callable[[], Sequence[Mirror]],
+        retry: Retry,
+        *,
+        first: Mirror | None = None,
+    ) -> None:
+        """`mirrors` returns them in the order to ask them, at least one.
+
+        `first` is asked before, whatever the order.
+        """
         self._mirrors = mirrors
         self._retry = retry
         self.tried = 0
         self.error: Error | None = None
+        self._left: list[Mirror] = []
+        self.mirror: Mirror
         self.begin()
+        if first is not None and first is not self.mirror:
+            self._left = [self.mirror, *(m for m in self._left if m is not first)]
+            self.mirror = first
 
     def begin(self) -> None:
         """Turn to the first mirror again."""

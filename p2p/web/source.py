@@ -96,9 +96,11 @@ class Source:
             want_headers=False,
         )
 
-    def course(self, mirrors: Mirrors) -> Course:
-        """Return what is to be tried for one file."""
-        return Course(lambda: mirrors.order(trio.current_time()), self.retry)
+    def course(self, mirrors: Mirrors, *, first: Mirror | None = None) -> Course:
+        """Return what is to be tried for one file, whose first mirror may be given."""
+        return Course(
+            lambda: mirrors.order(trio.current_time()), self.retry, first=first
+        )
 
     def note_failure(self, mirror: Mirror, error: Error) -> None:
         """Have a mirror that cannot be reached asked after the others for a while.
@@ -206,9 +208,7 @@ class Source:
     ) -> Response:
         self.counters.requests += 1
         response = await self.fetcher.fetch(
-            self.request(
-                mirror, path, authorization=authorization, max_bytes=max_bytes
-            )
+            self.request(mirror, path, authorization=authorization, max_bytes=max_bytes)
         )
         self.counters.bytes[kind] += response.received
         return response

@@ -23,7 +23,8 @@ class Server(NamedTuple):
 
 def server_of(url: str) -> Server:
     """Return a URL's server; ConfigError unless it is a usable http or https URL."""
-    return _parse_server("/".join(url.split("/", 3)[:3]))
+    end = url.find("/", len("https://"))
+    return _parse_server(url if end < 0 else url[:end])
 
 
 @lru_cache(maxsize=256)
