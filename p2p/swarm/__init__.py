@@ -1,0 +1,1 @@
+"""What to ask of whom: a sans-IO, deterministic scheduler; see docs/swarm.md."""

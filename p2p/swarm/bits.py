@@ -1,0 +1,87 @@
+"""Sets of small numbers as integers: bit n is set when n is a member; pure.
+
+A commit has tens of thousands of objects and a site a dozen neighbours, and for each
+request the scheduler needs what is wanted, not asked for, held by this neighbour and
+by few others. As integers these are a few machine operations over some kilobytes.
+A test of one bit, or `a & ~b` on a large set, copies; `a ^ (a & b)` is cheaper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+_WORD = 1024
+_WORD_MASK = (1 << _WORD) - 1
+
+
+def span(first: int, count: int) -> int:
+    """Return the set of `count` numbers from `first` on."""
+    return ((1 << count) - 1) << first
+
+
+def pack(members: Iterable[int]) -> int:
+    """Return the set of these numbers; cheapest when they lie close together."""
+    numbers = list(members)
+    if not numbers:
+        return 0
+    base = min(numbers)
+    word = 0
+    for number in numbers:
+        word |= 1 << (number - base)
+    return word << base
+
+
+def less(bits: int, minus: int) -> int:
+    """Return the members of the first set that are not in the second."""
+    return bits ^ (bits & minus)
+
+
+def each(bits: int) -> Iterator[int]:
+    """Yield the members in ascending order."""
+    base = 0
+    while bits:
+        gap = (bits & -bits).bit_length() - 1
+        bits >>= gap
+        base += gap
+        word = bits & _WORD_MASK
+        while word:
+            low = word & -word
+            yield base + low.bit_length() - 1
+            word ^= low
+        bits >>= _WORD
+        base += _WORD
+
+
+def around(bits: int, start: int) -> Iterator[int]:
+    """Yield the members from `start` on, then those before it."""
+    high = bits >> start
+    for number in each(high):
+        yield start + number
+    yield from each(bits ^ (high << start))
+
+
+def tally(sets: Iterable[int]) -> tuple[int, ...]:
+    """Count for every number how many sets have it.
+
+    The counts come as slices: slice k holds the numbers whose count has bit k set.
+    """
+    slices: list[int] = []
+    for carry in sets:
+        for k, digit in enumerate(slices):
+            slices[k] = digit ^ carry
+            carry &= digit  # noqa: PLW2901 - the carry ripples through the digits
+            if not carry:
+                break
+        else:
+            if carry:
+                slices.append(carry)
+    return tuple(slices)
+
+
+def fewest(bits: int, slices: tuple[int, ...]) -> int:
+    """Return the members with the smallest count among them."""
+    for digit in reversed(slices):
+        rest = bits ^ (bits & digit)
+        if rest:
+            bits = rest
+    return bits

@@ -1,0 +1,193 @@
+"""Keeps every neighbour busy, as far as windows and memory allow.
+
+Metadata comes before content, because it tells what else is wanted. Content is taken
+rarest first, so that what few have spreads before they leave; among equally rare
+things those whose rendezvous owner we are, so that the takers of a sole holder take
+different ones; and at random among those.
+"""
+
+from __future__ import annotations
+
+from p2p.swarm import liveness
+from p2p.swarm.action import RequestBatch, RequestHashes, RequestUnit
+from p2p.swarm.bits import around, each, fewest, less, pack
+from p2p.swarm.large import Splits
+from p2p.swarm.lifecycle import State, Step
+from p2p.swarm.neighbour import Kind, Neighbour
+from p2p.swarm.ownership import Ownership
+from p2p.swarm.site import Site
+
+# Lists of hashes asked of one neighbour at once; each is one round trip.
+_HASH_REQUESTS = 4
+
+
+class Demand:
+    """Chooses requests to neighbours."""
+
+    def __init__(self, site: Site, splits: Splits, ownership: Ownership) -> None:
+        self._site = site
+        self._splits = splits
+        self._ownership = ownership
+
+    def run(self, now: float) -> None:
+        """Ask whoever has room, the least loaded first, until nobody has."""
+        site = self._site
+        ready = [n for n in site.neighbours.values() if self._has_room(n, now)]
+        if len(ready) > 1:
+            site.rng.shuffle(ready)
+        while ready and self._memory_left() > 0:
+            neighbour = min(ready, key=_load)
+            if not self._request(neighbour, now):
+                neighbour.starved = self._signature(neighbour)
+                ready.remove(neighbour)
+            elif not self._has_room(neighbour, now):
+                ready.remove(neighbour)
+
+    def _memory_left(self) -> int:
+        site = self._site
+        if site.backlog >= site.limits.backlog_bytes:
+            return 0
+        return site.limits.request_bytes - site.outstanding
+
+    def _has_room(self, neighbour: Neighbour, now: float) -> bool:
+        if not neighbour.is_live or now < neighbour.rest:
+            return False
+        neighbour.expire(now)
+        if neighbour.starved == self._signature(neighbour):
+            return False
+        return neighbour.outstanding < self._window(neighbour)
+
+    def _signature(self, neighbour: Neighbour) -> tuple[int, int]:
+        """Whoever had nothing to give has nothing until one of these changes."""
+        return self._site.catalogue.opened, neighbour.learned
+
+    def _window(self, neighbour: Neighbour) -> float:
+        tuning = self._site.tuning
+        if neighbour.snubbed or neighbour.is_doubtful:
+            return tuning.unit_bytes
+        return max(tuning.unit_bytes, tuning.window * neighbour.meter.rate())
+
+    # -- one request ---------------------------------------------------------------
+
+    def _request(self, neighbour: Neighbour, now: float) -> bool:
+        """Ask a neighbour for something; False if it has nothing we could ask for."""
+        catalogue = self._site.catalogue
+        offers = neighbour.offers(now)
+        candidates = catalogue.having(State.OPEN) & offers
+        metadata = candidates & catalogue.metadata
+        if metadata:
+            self._ask_batch(neighbour, metadata, now)
+            return True
+        if self._ask_hashes(neighbour, offers, now):
+            return True
+        content = less(candidates, catalogue.large)
+        if not content:
+            return False
+        self._ask_content(neighbour, content, now)
+        return True
+
+    def _ask_hashes(self, neighbour: Neighbour, offers: int, now: float) -> bool:
+        catalogue = self._site.catalogue
+        lacking = catalogue.having(State.OPEN) & catalogue.large | self._splits.paging
+        lacking &= offers | neighbour.lists
+        if not lacking:
+            return False
+        kinds = [request.kind for request in neighbour.requests.values()]
+        if kinds.count(Kind.HASHES) >= _HASH_REQUESTS:
+            return False
+        item = next(each(lacking))
+        split = self._splits.get(item)
+        first = split.listed if split is not None else 0
+        request = self._site.open(neighbour, Kind.HASHES, [item], left=0, now=now)
+        request.first = first
+        catalogue.shift(Step.ASK, 1 << item)
+        self._splits.paging = less(self._splits.paging, 1 << item)
+        name = self._site.name(item)
+        self._site.emit(RequestHashes(neighbour.id, request.id, name, first))
+        return True
+
+    def _ask_content(self, neighbour: Neighbour, content: int, now: float) -> None:
+        rare = fewest(content, self._site.count_copies(now))
+        rare = rare & self._ownership.preferred or rare
+        item = next(around(rare, self._random_item()))
+        if self._site.catalogue.units >> item & 1:
+            self._ask_unit(neighbour, item, now)
+        else:
+            self._ask_batch(neighbour, content, now, rare=rare, start=item)
+
+    def _random_item(self) -> int:
+        return self._site.rng.randrange(len(self._site.catalogue))
+
+    def _ask_unit(self, neighbour: Neighbour, item: int, now: float) -> None:
+        catalogue = self._site.catalogue
+        split = self._splits.of_unit(item)
+        assert split is not None  # noqa: S101 - a unit without split is not open
+        size = catalogue.sizes[item]
+        request = self._site.open(neighbour, Kind.UNIT, [item], left=size, now=now)
+        catalogue.shift(Step.ASK, 1 << item)
+        name = self._site.name(item)
+        unit = item - split.first
+        self._site.emit(RequestUnit(neighbour.id, request.id, name, unit))
+
+    def _ask_batch(
+        self,
+        neighbour: Neighbour,
+        pool: int,
+        now: float,
+        *,
+        rare: int = 0,
+        start: int | None = None,
+    ) -> None:
+        catalogue = self._site.catalogue
+        begin = self._random_item() if start is None else start
+        items: list[int] = []
+        left = 0
+        rare = less(rare, catalogue.units)
+        others = less(less(pool, catalogue.units), rare)
+        for part in (rare, others):
+            for item in around(part, begin) if part else ():
+                size = catalogue.expect_bytes(item)
+                if items and self._is_full(len(items), left + size):
+                    break
+                items.append(item)
+                left += size
+        request = self._site.open(neighbour, Kind.BATCH, items, left=left, now=now)
+        catalogue.shift(Step.ASK, pack(items))
+        names = tuple(self._site.name(item) for item in items)
+        most = self._site.tuning.large_bytes
+        self._site.emit(RequestBatch(neighbour.id, request.id, names, most))
+
+    def _is_full(self, count: int, size: int) -> bool:
+        tuning = self._site.tuning
+        return size > tuning.unit_bytes or count >= tuning.batch_names
+
+    # -- twice on purpose ----------------------------------------------------------
+
+    def hedge(self, now: float) -> None:
+        """In the endgame, ask idle neighbours for what others are slow to give."""
+        site = self._site
+        if not liveness.is_endgame(site, now):
+            return
+        for neighbour in list(site.neighbours.values()):
+            idle = neighbour.is_live and not neighbour.waiting and not neighbour.snubbed
+            if not idle or now < neighbour.rest or neighbour.is_doubtful:
+                continue
+            found = liveness.hedgeable(site, neighbour, now)
+            if found:
+                self._ask_twice(neighbour, found, now)
+
+    def _ask_twice(self, neighbour: Neighbour, bits: int, now: float) -> None:
+        site = self._site
+        items = list(each(bits))
+        sizes = {item: site.catalogue.expect_bytes(item) for item in items}
+        if sum(sizes.values()) > liveness.hedge_room(site):
+            return
+        site.hedge(sizes)
+        if site.catalogue.units & bits:
+            self._ask_unit(neighbour, items[0], now)
+        else:
+            self._ask_batch(neighbour, bits, now)
+
+
+def _load(neighbour: Neighbour) -> tuple[bool, float, int]:
+    return neighbour.is_doubtful, neighbour.eta(), neighbour.outstanding

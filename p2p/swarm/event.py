@@ -1,0 +1,334 @@
+"""What happened, in the past tense: the only input of the scheduler.
+
+`peer` is always a neighbour: a device with a session to us. `request` is the number
+the scheduler gave its request; how the session calls it is the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from p2p.ostree.objects import Checksum, ObjectName
+from p2p.swarm.tuning import Limits
+from p2p.wire.messages import DeviceId, HeldCommit, Miss, RequestId
+
+# -- neighbours and what they have -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PeerJoined:
+    """A session is up: both sides said HELLO."""
+
+    peer: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeft:
+    """The session is over, whyever; its open requests ended with it."""
+
+    peer: DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class HoldingsChanged:
+    """All commits a neighbour shares, and how much of each."""
+
+    peer: DeviceId
+    commits: tuple[HeldCommit, ...]
+
+
+class UnitsHad(NamedTuple):
+    """Units of a large object, by number."""
+
+    name: ObjectName
+    units: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HaveChanged:
+    """A neighbour has these too.
+
+    Attributes:
+        mapped: the names are the whole map of this watched commit.
+
+    """
+
+    peer: DeviceId
+    names: Sequence[ObjectName] = ()
+    units: tuple[UnitsHad, ...] = ()
+    mapped: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskAnswered:
+    """For each name of an `Ask` its size, or None where it is absent; terminal."""
+
+    peer: DeviceId
+    request: RequestId
+    sizes: Sequence[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SizesReported:
+    """Sizes of canonical forms that the publisher signed (`ostree.sizes`)."""
+
+    sizes: Sequence[tuple[ObjectName, int]]
+
+
+# -- what we want ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A commit needs these; they are found as its directories arrive."""
+
+    commit: Checksum
+    names: Sequence[ObjectName]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosureKnown:
+    """All objects of a commit were `Wanted`: its maps can be read."""
+
+    commit: Checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """A commit is not wanted any more, nor what only it needs."""
+
+    commit: Checksum
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyHere:
+    """These wanted objects are in the repository or its staging store."""
+
+    names: Sequence[ObjectName]
+
+
+# -- deliveries by neighbours ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DataArrived:
+    """Content came from a neighbour, at least told every 64 KiB or 100 ms.
+
+    Told before whatever it completes. Rates are measured by this alone.
+    """
+
+    peer: DeviceId
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsDelivered:
+    """Whole objects with their sizes, not verified yet."""
+
+    peer: DeviceId
+    request: RequestId
+    objects: tuple[tuple[ObjectName, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashesDelivered:
+    """Unit hashes of a large object; their signature was checked.
+
+    Attributes:
+        size: of the object's canonical form, as the author says.
+        first, count: which units the page is about.
+        author: who signed them; None if they came with the signed commit.
+
+    """
+
+    peer: DeviceId
+    request: RequestId
+    size: int
+    first: int
+    count: int
+    author: DeviceId | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDelivered:
+    """A unit whose hash is that of the list in force."""
+
+    peer: DeviceId
+    request: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRejected:
+    """A unit whose hash or length is not that of the list in force."""
+
+    peer: DeviceId
+    request: RequestId
+
+
+class Outcome(Enum):
+    """The terminal answer of a request."""
+
+    DONE = "answered"
+    NOT_HAVE = "not have"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    ELSEWHERE = "elsewhere"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """The terminal answer, after everything that was delivered for it.
+
+    Attributes:
+        misses: why objects of a batch are not in it; OMITTED for those not named.
+        seconds: how long a busy neighbour wants to be left alone.
+
+    """
+
+    peer: DeviceId
+    request: RequestId
+    outcome: Outcome
+    misses: tuple[tuple[ObjectName, Miss], ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReported:
+    """A sign of life while a request waits: bytes queued before it, bytes/s."""
+
+    peer: DeviceId
+    queued_bytes: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class MisbehaviourSeen:
+    """The session found a certain offence; it ends."""
+
+    peer: DeviceId
+
+
+# -- the writer's judgement --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectsVerified:
+    """The writer has them: their checksums are right and they can be served."""
+
+    names: Sequence[ObjectName]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRejected:
+    """An object's bytes have another checksum, or are no such object."""
+
+    name: ObjectName
+
+
+# -- the origin --------------------------------------------------------------------
+
+
+class OriginState(Enum):
+    """Whether a device may fetch from the origin."""
+
+    OK = "ok"
+    NO = "no"
+    BUSY = "busy"
+    METERED = "metered"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginStateChanged:
+    """The origin is usable or not: for us, or for a neighbour as it says.
+
+    Attributes:
+        seconds: for BUSY, how long; afterwards it is OK again.
+        peer: None for ourselves.
+
+    """
+
+    state: OriginState
+    seconds: float = 0.0
+    peer: DeviceId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchingChanged:
+    """What a neighbour says it is fetching from the origin, and bytes so far."""
+
+    peer: DeviceId
+    fetching: tuple[tuple[ObjectName, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OriginProgressed:
+    """So many bytes of an object came from the origin so far."""
+
+    name: ObjectName
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OriginDelivered:
+    """The origin gave an object, not verified yet; size of its canonical form."""
+
+    name: ObjectName
+    size: int
+
+
+class Failure(Enum):
+    """Why the origin did not give an object."""
+
+    NOT_FOUND = "not there"
+    DAMAGED = "damaged"
+    TRANSIENT = "failed for now"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginFailed:
+    """The origin did not give an object; terminal for this fetch."""
+
+    name: ObjectName
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsChanged:
+    """The operator or the machine allows more or less."""
+
+    limits: Limits
+
+
+Event = (
+    PeerJoined
+    | PeerLeft
+    | HoldingsChanged
+    | HaveChanged
+    | AskAnswered
+    | SizesReported
+    | Wanted
+    | ClosureKnown
+    | Unwanted
+    | AlreadyHere
+    | DataArrived
+    | ObjectsDelivered
+    | HashesDelivered
+    | UnitDelivered
+    | UnitRejected
+    | RequestEnded
+    | StatusReported
+    | MisbehaviourSeen
+    | ObjectsVerified
+    | ObjectRejected
+    | OriginStateChanged
+    | FetchingChanged
+    | OriginProgressed
+    | OriginDelivered
+    | OriginFailed
+    | LimitsChanged
+)

@@ -1,0 +1,204 @@
+"""Events about who is there, what they have, and what we want."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from p2p.swarm import event as e
+from p2p.swarm.action import Blame, DropPeer
+from p2p.swarm.bits import each, less, pack
+from p2p.swarm.lifecycle import State, Step
+from p2p.swarm.liveness import note_life
+from p2p.swarm.neighbour import Kind, Neighbour
+from p2p.swarm.parts import Parts
+
+# What one neighbour may say that it fetches at once.
+_MAX_FETCHING = 64
+# More objects at once are a map: what was there before us is no progress.
+_MAX_CREDITED = 4096
+
+
+def joined(parts: Parts, event: e.PeerJoined, now: float) -> None:
+    """Take a new neighbour; a banned device is sent away again."""
+    site = parts.site
+    blame = site.banned.get(event.peer)
+    if blame is not None:
+        site.emit(DropPeer(event.peer, blame, banned=True))
+        return
+    former = site.neighbours.get(event.peer)
+    if former is not None:
+        site.leave(former, now)
+    site.neighbours[event.peer] = Neighbour(event.peer, progressed=now)
+    site.membership += 1
+
+
+def left(parts: Parts, event: e.PeerLeft, now: float) -> None:
+    """Forget a neighbour."""
+    neighbour = parts.site.neighbours.get(event.peer)
+    if neighbour is not None:
+        parts.site.leave(neighbour, now)
+
+
+def misbehaved(parts: Parts, event: e.MisbehaviourSeen, now: float) -> None:
+    """Do not listen to a device again during this update."""
+    parts.site.drop(event.peer, Blame.PROTOCOL, now)
+
+
+def holdings_changed(parts: Parts, event: e.HoldingsChanged, _now: float) -> None:
+    """Take all that a neighbour shares in place of what it shared before."""
+    site = parts.site
+    neighbour = site.neighbours.get(event.peer)
+    if neighbour is None:
+        return
+    before = neighbour.held
+    neighbour.held = dict(event.commits)
+    neighbour.unmapped = {}
+    for commit in [c for c in neighbour.mapped if c not in neighbour.held]:
+        del neighbour.mapped[commit]
+    if any(commit not in before for commit in neighbour.held):
+        neighbour.asked = 0  # It may have other objects than it had.
+    site.imply(neighbour)
+    site.membership += 1
+
+
+def have_changed(parts: Parts, event: e.HaveChanged, now: float) -> None:
+    """Note what a neighbour has, and stop fetching it if that is early enough."""
+    site = parts.site
+    neighbour = site.neighbours.get(event.peer)
+    if neighbour is None:
+        return
+    items = site.catalogue.find_all(event.names)
+    bits = pack(items)
+    for item in items:
+        split = parts.splits.get(item)
+        if split is not None:
+            bits |= split.bits
+    for had in event.units:
+        bits |= _units(parts, neighbour, had)
+    if event.mapped is not None:
+        neighbour.mapped[event.mapped] = None
+    _credit(parts, neighbour, bits, now)
+    neighbour.announce(bits)
+    parts.lane.leave_to_neighbours(bits, now)
+
+
+def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
+    item = parts.site.catalogue.find(had.name)
+    if item is None:
+        return 0
+    split = parts.splits.get(item)
+    most = parts.site.tuning.max_units
+    units = pack(unit for unit in had.units if 0 <= unit < most)
+    if split is None:
+        # Only large objects have units; its hashes will tell.
+        parts.site.catalogue.mark_large(item)
+        neighbour.announce_early(item, units)
+        return 0
+    neighbour.lists |= 1 << item
+    return units << split.first & split.bits
+
+
+def _credit(parts: Parts, neighbour: Neighbour, bits: int, now: float) -> None:
+    """A neighbour got what we need: it is at work, as far as we believe it."""
+    site = parts.site
+    fresh = less(bits, neighbour.announced) & site.catalogue.having(State.OPEN)
+    if fresh:
+        some = islice(each(fresh), _MAX_CREDITED)
+        size = sum(site.catalogue.expect_bytes(item) for item in some)
+        _believe(parts, neighbour, size, now)
+
+
+def _believe(parts: Parts, neighbour: Neighbour, size: int, now: float) -> None:
+    allowed = parts.site.tuning.credit_bytes + neighbour.delivered - neighbour.credited
+    size = min(size, allowed)
+    if size > 0:
+        neighbour.credited += size
+        neighbour.progressed = now
+        parts.lane.win(size)
+
+
+def ask_answered(parts: Parts, event: e.AskAnswered, now: float) -> None:
+    """Take sizes of what a neighbour has; what is absent may still come."""
+    site = parts.site
+    neighbour = site.neighbours.get(event.peer)
+    if neighbour is None:
+        return
+    request = neighbour.requests.get(event.request)
+    if request is None or request.kind is not Kind.ASK:
+        site.drop(event.peer, Blame.UNREQUESTED, now)
+        return
+    items = site.end(neighbour, request, now)
+    note_life(site, neighbour, now)
+    present: list[int] = []
+    for item, size in zip(items, event.sizes, strict=False):
+        if size is not None:
+            present.append(item)
+            if not site.catalogue.sizes[item]:
+                site.catalogue.hint_size(item, size)
+    bits = pack(present)
+    _credit(parts, neighbour, bits, now)
+    neighbour.announce(bits)
+    parts.lane.leave_to_neighbours(bits, now)
+
+
+def sizes_reported(parts: Parts, event: e.SizesReported, _now: float) -> None:
+    """Take sizes the publisher signed."""
+    parts.site.catalogue.sign_sizes(event.sizes)
+
+
+def wanted(parts: Parts, event: e.Wanted, _now: float) -> None:
+    """Want more objects."""
+    site = parts.site
+    if site.catalogue.want(event.commit, event.names):
+        site.imply_all(event.commit)
+
+
+def closure_known(parts: Parts, event: e.ClosureKnown, _now: float) -> None:
+    """Watch neighbours from now on."""
+    parts.site.closed[event.commit] = None
+
+
+def unwanted(parts: Parts, event: e.Unwanted, now: float) -> None:
+    """Forget a commit and what only it needs."""
+    site = parts.site
+    site.closed.pop(event.commit, None)
+    gone = site.catalogue.unwant(event.commit)
+    for item in [item for item in site.fetches if gone >> item & 1]:
+        fetch = site.fetches[item]
+        if not fetch.cancelled:
+            parts.lane.cancel(item, fetch)
+    parts.splits.abandon(gone, now)
+    for neighbour in site.neighbours.values():
+        for request in list(neighbour.requests.values()):
+            is_watch = request.kind is Kind.WATCH and request.commit == event.commit
+            if is_watch and not request.cancelled:
+                site.cancel(neighbour, request, now)
+
+
+def already_here(parts: Parts, event: e.AlreadyHere, _now: float) -> None:
+    """Do not ask for what the repository has."""
+    catalogue = parts.site.catalogue
+    catalogue.shift(Step.FIND, pack(catalogue.find_all(event.names)))
+
+
+def fetching_changed(parts: Parts, event: e.FetchingChanged, now: float) -> None:
+    """Note what a neighbour is fetching, and whether it gets on."""
+    site = parts.site
+    neighbour = site.neighbours.get(event.peer)
+    if neighbour is None:
+        return
+    fetching: dict[int, int] = {}
+    gained = 0
+    for name, byte_count in event.fetching[:_MAX_FETCHING]:
+        item = site.catalogue.find(name)
+        if item is not None:
+            fetching[item] = byte_count
+            gained += max(0, byte_count - neighbour.fetching.get(item, 0))
+    neighbour.fetching = fetching
+    _believe(parts, neighbour, gained, now)
+    site.epoch += 1
+
+
+def limits_changed(parts: Parts, event: e.LimitsChanged, _now: float) -> None:
+    """Keep to other limits from now on."""
+    parts.site.limits = event.limits

@@ -1,0 +1,284 @@
+"""What to fetch from the origin, object by object: ours at once, others' late.
+
+Only what no live neighbour has, nor is seen fetching. See `ownership` for whose an
+object is, and `patience` for when we fetch what is not ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from p2p.swarm.action import CancelOrigin, FetchFromOrigin
+from p2p.swarm.bits import each, less, pack
+from p2p.swarm.event import Failure, OriginState
+from p2p.swarm.large import Splits
+from p2p.swarm.lifecycle import State, Step
+from p2p.swarm.meter import Meter
+from p2p.swarm.neighbour import Kind, Neighbour, Request
+from p2p.swarm.ownership import Ownership, Shard
+from p2p.swarm.patience import Patience
+from p2p.swarm.site import Fetch, Site
+
+# A fetch that gave nothing for so long is left to a neighbour who has the object.
+_IDLE_FETCH = 2.0
+# What is expected to be smaller is finished even if a neighbour has it meanwhile.
+_SMALL_BYTES = 256 << 10
+
+_PASSING = {Failure.TRANSIENT, Failure.DAMAGED}
+
+
+@dataclass(slots=True)
+class Refusal:
+    """The origin did not give an object: when to try again, and why it failed."""
+
+    until: float
+    times: int
+    failure: Failure
+
+
+class Lane:
+    """Keeps the origin as busy as it should be.
+
+    Attributes:
+        refused: objects the origin did not give.
+        patience: our account of lost time.
+
+    """
+
+    def __init__(self, site: Site, splits: Splits) -> None:
+        tuning = site.tuning
+        spread = site.rng.random() * tuning.patience_spread
+        self.refused: dict[int, Refusal] = {}
+        self.patience = Patience(tuning.patience + spread)
+        self.ownership = Ownership(site)
+        self._site = site
+        self._splits = splits
+        self._objects = Meter()
+        self._bytes = Meter()
+        self._won = 0.0
+        self._thaw = 0
+        self._dry: tuple[int, int, int] | None = None
+        self._wake: float | None = None
+
+    # -- what happened -------------------------------------------------------------
+
+    def win(self, byte_count: int) -> None:
+        """Note bytes that came from neighbours, or came to them for us."""
+        rate = self._bytes.rate() or self._site.tuning.nominal_rate
+        self._won += byte_count / rate
+
+    def progress(self, fetch: Fetch, byte_count: int, now: float) -> None:
+        """Note how much of an object came so far."""
+        self._bytes.add(max(0, byte_count - fetch.byte_count), now)
+        fetch.byte_count = max(fetch.byte_count, byte_count)
+        fetch.moved = now
+
+    def end(self, item: int, now: float) -> Fetch | None:
+        """Forget a fetch that is over; None if it was not open."""
+        fetch = self._site.fetches.pop(item, None)
+        if fetch is None:
+            return None
+        self._objects.add(1, now)
+        if not self._site.fetches:
+            self._objects.stop(now)
+            self._bytes.stop(now)
+        return fetch
+
+    def deliver(self, fetch: Fetch, size: int, now: float) -> None:
+        """Note that a fetch brought its object."""
+        self.progress(fetch, size, now)
+        # One by one, then faster and faster, as long as it helps.
+        self._thaw += fetch.impatient
+
+    def refuse(self, item: int, failure: Failure, now: float) -> None:
+        """Do not ask the origin for an object for a while."""
+        tuning = self._site.tuning
+        refusal = self.refused.setdefault(item, Refusal(now, 0, failure))
+        refusal.times += 1
+        refusal.failure = failure
+        rest = min(tuning.rest * 2.0**refusal.times, tuning.longest_rest)
+        if failure is Failure.NOT_FOUND:
+            rest = tuning.not_found_rest
+        refusal.until = now + rest * (0.75 + 0.5 * self._site.rng.random())
+        self._dry = None
+
+    def reopen(self, item: int) -> None:
+        """Let neighbours be asked again for an object the origin did not give."""
+        if not self._splits.resume(item):
+            self._site.catalogue.shift(Step.GIVE_UP, 1 << item)
+
+    def cancel(self, item: int, fetch: Fetch) -> None:
+        """Give up a fetch; its object is open again."""
+        fetch.cancelled = True
+        self._site.emit(CancelOrigin(self._site.name(item)))
+        self.reopen(item)
+
+    def leave_to_neighbours(self, bits: int, now: float) -> None:
+        """Give up fetches of what neighbours have, unless nearly done with them."""
+        site = self._site
+        for item, fetch in site.fetches.items():
+            if fetch.cancelled or not bits >> item & 1:
+                continue
+            size = site.catalogue.expect_bytes(item)
+            is_early = size > _SMALL_BYTES and 2 * fetch.byte_count < size
+            if is_early or now - fetch.moved > _IDLE_FETCH:
+                self.cancel(item, fetch)
+
+    def forgive(self) -> None:
+        """Try again at once what failed while the origin was not well."""
+        for item in [k for k, r in self.refused.items() if r.failure in _PASSING]:
+            del self.refused[item]
+        self._dry = None
+
+    def review(self, now: float) -> None:
+        """Leave to neighbours what the origin does not get on with."""
+        for neighbour in self._site.neighbours.values():
+            is_busy = neighbour.origin is OriginState.BUSY
+            if is_busy and now >= neighbour.origin_until:
+                neighbour.origin = OriginState.OK
+                self._site.membership += 1
+        fetches = self._site.fetches.values()
+        if any(now - fetch.moved > _IDLE_FETCH for fetch in fetches):
+            self.leave_to_neighbours(self._site.held_by_others(now), now)
+
+    # -- what to do ----------------------------------------------------------------
+
+    def run(self, now: float) -> None:
+        """Fetch what is ours, and what is not once patience is spent."""
+        site = self._site
+        if site.origin is OriginState.BUSY and now >= site.origin_until:
+            site.origin = OriginState.OK
+        if site.origin is not OriginState.OK:
+            self._account(now, waiting=False)
+            return
+        if self.ownership.refresh():
+            self._dry = None
+        has_own = self._fetch_ours(now)
+        unfinished = site.catalogue.having(State.OPEN, State.ASKED, State.SPLIT)
+        self._account(now, waiting=bool(unfinished) and not has_own)
+        if self.patience.is_spent:
+            self._fetch_theirs(now)
+        else:
+            self._thaw = 0
+
+    def _account(self, now: float, *, waiting: bool) -> None:
+        self.patience.watch(now, waiting=waiting, won=self._won)
+        self._won = 0.0
+
+    def deadline(self) -> float | None:
+        """Return when `run` has something to do by itself."""
+        site = self._site
+        if site.origin is OriginState.BUSY:
+            return site.origin_until
+        if site.origin is not OriginState.OK:
+            return None
+        times = [self.patience.deadline(), self._wake]
+        return min((time for time in times if time is not None), default=None)
+
+    def _fetch_ours(self, now: float) -> bool:
+        """Fetch from our own shards; tell whether we are busy with them."""
+        site = self._site
+        room = self._room()
+        seen = (site.epoch, site.catalogue.opened, len(site.catalogue))
+        is_awake = self._wake is not None and now >= self._wake
+        if room > 0 and (seen != self._dry or is_awake):
+            needed = self._needed(now)
+            if not self._take(self.ownership.own, needed, room, now, impatient=False):
+                self._dry = seen
+        return any(not fetch.impatient for fetch in site.fetches.values())
+
+    def _fetch_theirs(self, now: float) -> None:
+        """Fetch one by one, what nobody is seen to fetch first."""
+        site = self._site
+        active = sum(fetch.impatient for fetch in site.fetches.values())
+        room = min(self._room(), 1 + self._thaw - active)
+        if room <= 0:
+            return
+        catalogue = site.catalogue
+        late = self.ownership.late
+        room -= self._take(late, self._needed(now), room, now, impatient=True)
+        resting = self._resting(now) | catalogue.units
+        for state in (State.OPEN, State.SPLIT):
+            slow = less(catalogue.having(state), resting)
+            room -= self._take(late, slow, room, now, impatient=True)
+        if room > 0:
+            self._take_back(now)
+
+    def _take(
+        self, shards: list[Shard], pool: int, room: int, now: float, *, impatient: bool
+    ) -> int:
+        """Start up to `room` fetches, metadata first; return how many."""
+        ownership = self.ownership
+        metadata = self._site.catalogue.metadata
+        is_streaming = any(ownership.is_single(item) for item in self._site.fetches)
+        started = 0
+        for part in (pool & metadata, less(pool, metadata)):
+            for shard in shards if part else ():
+                items = ownership.items if impatient else ownership.unclaimed
+                for item in each(items(shard) & part):
+                    if started == room:
+                        return started
+                    if is_streaming and shard.item >= 0:
+                        continue
+                    is_streaming = is_streaming or shard.item >= 0
+                    self._start(item, now, impatient=impatient)
+                    started += 1
+        return started
+
+    def _start(self, item: int, now: float, *, impatient: bool) -> None:
+        site = self._site
+        self._splits.suspend(item)
+        site.catalogue.shift(Step.FETCH, 1 << item)
+        self._objects.start(now)
+        self._bytes.start(now)
+        site.fetches[item] = Fetch(since=now, moved=now, impatient=impatient)
+        site.emit(FetchFromOrigin(site.name(item)))
+
+    def _take_back(self, now: float) -> None:
+        """Stop waiting for the neighbour that is slowest beyond all patience."""
+        slowest: tuple[Neighbour, Request] | None = None
+        longest = self.patience.limit
+        for neighbour in self._site.neighbours.values():
+            for request in neighbour.requests.values():
+                if request.kind is Kind.BATCH and neighbour.eta() > longest:
+                    longest = neighbour.eta()
+                    slowest = (neighbour, request)
+        if slowest is not None:
+            self._site.cancel(*slowest, now)
+
+    # -- what there is to do -------------------------------------------------------
+
+    def _room(self) -> int:
+        site = self._site
+        wished = int(site.tuning.window * self._objects.rate())
+        wished = max(wished, site.tuning.origin_least)
+        return min(wished, site.limits.origin_requests) - len(site.fetches)
+
+    def _needed(self, now: float) -> int:
+        """Return the objects that can only come from the origin now."""
+        site = self._site
+        catalogue = site.catalogue
+        self._wake = None
+        held = site.held_by_others(now)
+        bits = less(catalogue.having(State.OPEN), catalogue.units)
+        bits = less(bits, held) | self._splits.orphans(held)
+        if not bits:
+            return 0
+        for neighbour in site.members():
+            if neighbour.fetching:
+                expiry = neighbour.progressed + self.patience.limit
+                if now < expiry:
+                    bits = less(bits, pack(neighbour.fetching))
+                    self._wake_at([expiry])
+        return less(bits, self._resting(now))
+
+    def _resting(self, now: float) -> int:
+        waiting = {k: r.until for k, r in self.refused.items() if r.until > now}
+        self._wake_at(waiting.values())
+        return pack(waiting)
+
+    def _wake_at(self, times: Iterable[float]) -> None:
+        soonest = min(times, default=None)
+        if soonest is not None and (self._wake is None or soonest < self._wake):
+            self._wake = soonest

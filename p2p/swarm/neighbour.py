@@ -1,0 +1,199 @@
+"""What is known of one neighbour: what it has, what it owes us, how it behaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from p2p.ostree.objects import Checksum
+from p2p.swarm.bits import less
+from p2p.swarm.event import OriginState
+from p2p.swarm.meter import Meter
+from p2p.wire.messages import DeviceId, Held, RequestId
+
+# Bits of units announced before their object's hashes are known, per neighbour.
+_EARLY_UNITS = 1 << 20
+
+
+class Kind(Enum):
+    """What a request asks for."""
+
+    ASK = "which objects"
+    WATCH = "map of a commit"
+    BATCH = "objects"
+    HASHES = "unit hashes"
+    UNIT = "unit"
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request without its terminal answer.
+
+    Attributes:
+        items: what is still due, in the order asked for.
+        left: bytes still expected.
+        delivered: how many items came.
+        first: for HASHES, the first unit asked about.
+        cancelled: we asked to withdraw it; what it still brings is welcome.
+
+    """
+
+    id: RequestId
+    kind: Kind
+    items: dict[int, None] = field(default_factory=dict)
+    left: int = 0
+    delivered: int = 0
+    first: int = 0
+    commit: Checksum | None = None
+    cancelled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Neighbour:
+    """One session's other side.
+
+    Attributes:
+        held: the commits it shares, and how much of each.
+        mapped: commits whose map it sent and keeps up to date.
+        unmapped: commits it would not send a map of.
+        announced: items it said it has, by name.
+        implied: items it has because of the commits it holds.
+        absent: items it said it has not, since it last said it had.
+        lists: large objects it has units of, so that it knows their hashes.
+        early: units of large objects whose hashes we do not know yet.
+        asked: items below this number were asked about once.
+        outstanding: bytes expected of requests that are not cancelled.
+        heard: when it last said anything while a request waited.
+        fed: when it last sent content while a request waited.
+        stalled: since when it is not waited for any more.
+        stalls: how often in a row.
+        faults: claims it did not fulfil.
+        delivered: verified bytes it gave.
+        served: objects and units it gave.
+        learned: grows whenever we learn what it has.
+        starved: what we knew when it had nothing to ask for.
+
+    """
+
+    id: DeviceId
+    held: dict[Checksum, Held] = field(default_factory=dict)
+    mapped: dict[Checksum, None] = field(default_factory=dict)
+    unmapped: dict[Checksum, None] = field(default_factory=dict)
+    announced: int = 0
+    implied: int = 0
+    absent: int = 0
+    lists: int = 0
+    early: dict[int, int] = field(default_factory=dict)
+    asked: int = 0
+    polled: float = 0.0
+    poll_from: int = 0
+    deferred: list[tuple[float, int]] = field(default_factory=list)
+
+    requests: dict[RequestId, Request] = field(default_factory=dict)
+    waiting: int = 0
+    outstanding: int = 0
+    meter: Meter = field(default_factory=Meter)
+
+    heard: float = 0.0
+    fed: float = 0.0
+    stalled: float | None = None
+    stalls: int = 0
+    rest: float = 0.0
+    snubbed: bool = False
+    queued: int | None = None
+    shrunk: float = 0.0
+    faults: int = 0
+    delivered: int = 0
+    served: int = 0
+    learned: int = 0
+    starved: tuple[int, int] | None = None
+
+    origin: OriginState = OriginState.OK
+    origin_until: float = 0.0
+    fetching: dict[int, int] = field(default_factory=dict)
+    progressed: float = 0.0
+    credited: int = 0
+
+    def __repr__(self) -> str:
+        mood = "stalled" if self.stalled is not None else "live"
+        if self.snubbed:
+            mood += ", snubbed"
+        return (
+            f"<Neighbour {self.id[:8]} {mood}, {self.waiting} requests, "
+            f"{self.outstanding} bytes due at {self.meter.rate():.0f}/s>"
+        )
+
+    # -- what it has ---------------------------------------------------------------
+
+    @property
+    def holds(self) -> int:
+        """The items it claims to have and did not deny."""
+        return less(self.announced | self.implied, self.absent)
+
+    def offers(self, now: float) -> int:
+        """Return what it may be asked for now: some is put off for a while."""
+        bits = self.holds
+        self.expire(now)
+        for _, later in self.deferred:
+            bits = less(bits, later)
+        return bits
+
+    def defer(self, bits: int, until: float) -> None:
+        """Do not ask it for these before a time."""
+        self.deferred.append((until, bits))
+
+    def expire(self, now: float) -> None:
+        """Forget what was put off until now."""
+        if self.deferred and any(until <= now for until, _ in self.deferred):
+            self.deferred = [entry for entry in self.deferred if entry[0] > now]
+            self.learned += 1
+
+    def announce(self, bits: int) -> None:
+        """Note that it says it has these."""
+        self.announced |= bits
+        self.absent = less(self.absent, bits)
+        self.learned += 1
+
+    def announce_early(self, item: int, units: int) -> None:
+        """Note units of an object that has no unit items yet."""
+        self.lists |= 1 << item
+        self.learned += 1
+        known = sum(bits.bit_length() for bits in self.early.values())
+        if known + units.bit_length() <= _EARLY_UNITS:
+            self.early[item] = self.early.get(item, 0) | units
+
+    def deny(self, bits: int) -> None:
+        """Note that it says it has not these."""
+        self.absent |= bits
+        self.lists = less(self.lists, bits)
+
+    def covered(self, members: dict[Checksum, int]) -> int:
+        """Return the items of which we know without asking whether it has them."""
+        bits = 0
+        for commit, items in members.items():
+            if commit in self.mapped or self.held.get(commit) is Held.COMPLETE:
+                bits |= items
+        return bits
+
+    # -- how it behaves ------------------------------------------------------------
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether it is worth waiting for."""
+        return self.stalled is None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Tell whether it breaks its word too often to be asked first."""
+        return self.faults > 3 + self.served // 8
+
+    def eta(self) -> float:
+        """Return seconds until it has delivered everything, 0 if unknown."""
+        rate = self.meter.rate()
+        return self.outstanding / rate if rate else 0.0
+
+    def wants(self) -> tuple[Checksum, ...]:
+        """Return the commits it has begun and not finished."""
+        return tuple(
+            commit for commit, held in self.held.items() if held is not Held.COMPLETE
+        )

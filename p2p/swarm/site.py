@@ -1,0 +1,317 @@
+"""The state all parts share, and the few verbs everything else is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from p2p.ostree.objects import Checksum, ObjectName
+from p2p.swarm.action import (
+    Accept,
+    Action,
+    Blame,
+    Cancel,
+    CancelOrigin,
+    DropPeer,
+)
+from p2p.swarm.bits import less, pack, tally
+from p2p.swarm.catalogue import Catalogue
+from p2p.swarm.event import OriginState
+from p2p.swarm.lifecycle import State, Step
+from p2p.swarm.neighbour import Kind, Neighbour, Request
+from p2p.swarm.tuning import Limits, Tuning
+from p2p.wire.messages import DeviceId, Held, RequestId
+
+if TYPE_CHECKING:
+    from random import Random
+
+# Who comes back under a new name each time must not fill our memory either.
+_MAX_BANNED = 4096
+
+
+@dataclass(slots=True)
+class Tally:
+    """Bytes by where they came from; `duplicate` ones were had already."""
+
+    neighbours: int = 0
+    origin: int = 0
+    duplicate: int = 0
+    rejected: int = 0
+
+
+@dataclass(slots=True)
+class Fetch:
+    """An object the origin was asked for.
+
+    Attributes:
+        since: when it was asked for.
+        moved: when something last came.
+        byte_count: how much came so far.
+        cancelled: it is not needed any more.
+        impatient: it was somebody else's to fetch.
+
+    """
+
+    since: float
+    moved: float
+    byte_count: int = 0
+    cancelled: bool = False
+    impatient: bool = False
+
+
+@dataclass(slots=True)
+class Landed:
+    """An object that waits for the writer's judgement; `giver` None: the origin."""
+
+    giver: DeviceId | None
+    size: int
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """What one device knows of its site.
+
+    Attributes:
+        me: our own device id.
+        banned: who is not listened to any more during this update.
+        out: actions not taken yet.
+        epoch: grows whenever somebody has less, so that the origin may be needed.
+        fetches: what the origin was asked for, by item.
+        landed: what waits for the writer, by item.
+        backlog: bytes of it.
+        hedged: bytes of items asked of a second neighbour on purpose.
+        authors: per split object, who signed its unit hashes.
+
+    """
+
+    me: DeviceId
+    tuning: Tuning
+    rng: Random
+    catalogue: Catalogue
+    limits: Limits = field(default_factory=Limits)
+    neighbours: dict[DeviceId, Neighbour] = field(default_factory=dict)
+    banned: dict[DeviceId, Blame] = field(default_factory=dict)
+    out: list[Action] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    epoch: int = 0
+    membership: int = 0
+    origin: OriginState = OriginState.OK
+    origin_until: float = 0.0
+    fetches: dict[int, Fetch] = field(default_factory=dict)
+    landed: dict[int, Landed] = field(default_factory=dict)
+    backlog: int = 0
+    closed: dict[Checksum, None] = field(default_factory=dict)
+    hedged: dict[int, int] = field(default_factory=dict)
+    copies: dict[int, int] = field(default_factory=dict)
+    last_request: int = 0
+    counts: tuple[int, ...] = ()
+    counted: float = -1.0
+
+    def emit(self, action: Action) -> None:
+        """Add an action to those the caller takes next."""
+        self.out.append(action)
+
+    # -- requests ------------------------------------------------------------------
+
+    @property
+    def outstanding(self) -> int:
+        """Bytes expected of all neighbours."""
+        return sum(n.outstanding for n in self.neighbours.values())
+
+    def open(
+        self,
+        neighbour: Neighbour,
+        kind: Kind,
+        items: Iterable[int],
+        *,
+        left: int,
+        now: float,
+    ) -> Request:
+        """Note a new request; the caller emits the action for it."""
+        self.last_request += 1
+        request = Request(RequestId(self.last_request), kind, dict.fromkeys(items))
+        request.left = left
+        neighbour.requests[request.id] = request
+        if kind is Kind.WATCH:
+            return request
+        if not neighbour.waiting:
+            neighbour.heard = neighbour.fed = neighbour.shrunk = now
+            neighbour.queued = None
+        neighbour.waiting += 1
+        if left:
+            neighbour.outstanding += left
+            neighbour.meter.start(now)
+        return request
+
+    def hedge(self, sizes: dict[int, int]) -> None:
+        """Note that items are asked for once more than they are already."""
+        self.hedged |= sizes
+        for item in sizes:
+            self.copies[item] = self.copies.get(item, 1) + 1
+
+    def cancel(self, neighbour: Neighbour, request: Request, now: float) -> None:
+        """Withdraw a request: what it still owes is open again."""
+        if request.cancelled:
+            return
+        self._stop_waiting(neighbour, request, now)
+        request.cancelled = True
+        self._release(request)
+        self.emit(Cancel(neighbour.id, request.id))
+
+    def end(self, neighbour: Neighbour, request: Request, now: float) -> list[int]:
+        """Forget a request that is over; return the items it did not bring."""
+        del neighbour.requests[request.id]
+        if not request.cancelled:
+            self._stop_waiting(neighbour, request, now)
+            self._release(request)
+        return list(request.items)
+
+    def _stop_waiting(self, neighbour: Neighbour, request: Request, now: float) -> None:
+        if request.kind is Kind.WATCH:
+            return
+        neighbour.waiting -= 1
+        neighbour.outstanding -= request.left
+        request.left = 0
+        if not neighbour.outstanding:
+            neighbour.meter.stop(now)
+
+    def _release(self, request: Request) -> None:
+        if request.kind in {Kind.ASK, Kind.WATCH}:
+            return
+        returned: list[int] = []
+        for item in request.items:
+            copies = self.copies.get(item)
+            if copies is None:
+                returned.append(item)
+            elif copies > 2:
+                self.copies[item] = copies - 1
+            else:
+                del self.copies[item]
+                self.hedged.pop(item, None)
+        self.catalogue.shift(Step.RETURN, pack(returned))
+
+    def reduce(self, neighbour: Neighbour, request: Request, size: int) -> None:
+        """Expect so many bytes less of a request."""
+        size = min(size, request.left)
+        request.left -= size
+        neighbour.outstanding -= size
+
+    # -- neighbours ----------------------------------------------------------------
+
+    def imply(self, neighbour: Neighbour) -> None:
+        """Work out anew what a neighbour has because of the commits it holds."""
+        bits = 0
+        for commit, held in neighbour.held.items():
+            members = self.catalogue.members.get(commit, 0)
+            if held is Held.COMPLETE:
+                bits |= members
+            elif held is Held.PARTIAL:
+                bits |= members & self.catalogue.metadata
+        if less(neighbour.implied, bits):
+            self.epoch += 1
+        if neighbour.implied != bits:
+            neighbour.implied = bits
+            neighbour.learned += 1
+
+    def imply_all(self, commit: Checksum | None = None) -> None:
+        """Do so for all neighbours that share a commit (None: any)."""
+        for neighbour in self.neighbours.values():
+            if commit is None or commit in neighbour.held:
+                self.imply(neighbour)
+
+    def leave(self, neighbour: Neighbour, now: float) -> None:
+        """Forget a neighbour; what it owed is open again."""
+        for request in list(neighbour.requests.values()):
+            self.end(neighbour, request, now)
+        del self.neighbours[neighbour.id]
+        self.epoch += 1
+        self.membership += 1
+        self.counted = -1.0
+
+    def drop(self, peer: DeviceId, blame: Blame, now: float) -> None:
+        """End a neighbour's session, for good if the offence is certain."""
+        banned = blame not in {Blame.SILENT, Blame.USELESS}
+        if banned:
+            self.banned[peer] = blame
+            if len(self.banned) > _MAX_BANNED:
+                del self.banned[next(iter(self.banned))]
+        neighbour = self.neighbours.get(peer)
+        if neighbour is not None:
+            self.leave(neighbour, now)
+        self.emit(DropPeer(peer, blame, banned))
+
+    def members(self) -> Iterator[Neighbour]:
+        """Yield the live neighbours that would fetch from the origin too."""
+        for neighbour in self.neighbours.values():
+            if neighbour.is_live and neighbour.origin is OriginState.OK:
+                yield neighbour
+
+    def held_by_others(self, now: float) -> int:
+        """Return the items that a neighbour would give us in reasonable time."""
+        bits = 0
+        for neighbour in self.neighbours.values():
+            if neighbour.is_live:
+                bits |= neighbour.offers(now)
+        return bits
+
+    def count_copies(self, now: float) -> tuple[int, ...]:
+        """Return how many neighbours have each item, as `bits.tally`; a bit stale."""
+        if self.counted < 0 or now - self.counted >= 0.02 + 1e-7 * len(self.catalogue):
+            self.counts = tally(n.holds for n in self.neighbours.values())
+            self.counted = now
+        return self.counts
+
+    # -- arrivals ------------------------------------------------------------------
+
+    def land(
+        self, bits: int, sizes: dict[int, int], giver: DeviceId | None
+    ) -> tuple[int, ...]:
+        """Take delivered objects that are still needed and pass them to the writer.
+
+        Returns:
+            The items taken; the others were here already.
+
+        """
+        moved = self.catalogue.shift(Step.ARRIVE, bits)
+        if moved == bits:
+            taken = tuple(sizes)
+        else:
+            taken = tuple(item for item in sizes if moved >> item & 1)
+        for item in taken:
+            size = sizes[item]
+            self.landed[item] = Landed(giver, size)
+            self.backlog += size
+            self.catalogue.learn_size(item, size)
+            self.settle(item, from_origin=giver is None)
+        if taken:
+            names = tuple(self.catalogue.names[item] for item in taken)
+            self.emit(Accept(names, giver))
+        self.tally.duplicate += sum(sizes.values()) - sum(sizes[k] for k in taken)
+        return taken
+
+    def settle(self, item: int, *, from_origin: bool) -> None:
+        """Stop waiting for an item that came, wherever else it was asked."""
+        fetch = self.fetches.get(item)
+        if fetch is not None and not from_origin and not fetch.cancelled:
+            fetch.cancelled = True
+            self.emit(CancelOrigin(self.catalogue.names[item]))
+        self.hedged.pop(item, None)
+        self.copies.pop(item, None)
+
+    def withdraw_settled(self, now: float) -> None:
+        """Cancel requests all of whose items came from elsewhere."""
+        due = self.catalogue.having(State.ASKED)
+        for neighbour in self.neighbours.values():
+            for request in list(neighbour.requests.values()):
+                if (
+                    request.kind in {Kind.BATCH, Kind.UNIT}
+                    and not request.cancelled
+                    and request.items
+                    and not pack(request.items) & due
+                ):
+                    self.cancel(neighbour, request, now)
+
+    def name(self, item: int) -> ObjectName:
+        """Return the object of an item."""
+        return self.catalogue.names[item]

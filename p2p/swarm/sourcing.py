@@ -1,0 +1,57 @@
+"""Events about the origin."""
+
+from __future__ import annotations
+
+from p2p.swarm import event as e
+from p2p.swarm.bits import pack
+from p2p.swarm.parts import Parts
+
+
+def state_changed(parts: Parts, event: e.OriginStateChanged, now: float) -> None:
+    """Note whether we, or a neighbour, may use the origin."""
+    site = parts.site
+    until = now + max(event.seconds, 0.0)
+    site.membership += 1
+    site.epoch += 1
+    if event.peer is None:
+        site.origin, site.origin_until = event.state, until
+        if event.state is e.OriginState.OK:
+            parts.lane.forgive()
+    else:
+        neighbour = site.neighbours.get(event.peer)
+        if neighbour is not None:
+            neighbour.origin, neighbour.origin_until = event.state, until
+
+
+def progressed(parts: Parts, event: e.OriginProgressed, now: float) -> None:
+    """Note how much of an object came."""
+    item = parts.site.catalogue.find(event.name)
+    fetch = parts.site.fetches.get(item) if item is not None else None
+    if fetch is not None:
+        parts.lane.progress(fetch, event.byte_count, now)
+
+
+def delivered(parts: Parts, event: e.OriginDelivered, now: float) -> None:
+    """Pass an object on to the writer if it is still needed."""
+    site = parts.site
+    item = site.catalogue.find(event.name)
+    fetch = site.fetches.get(item) if item is not None else None
+    if item is None or fetch is None:
+        return
+    parts.lane.deliver(fetch, event.size, now)
+    parts.lane.end(item, now)
+    site.tally.origin += event.size
+    if site.land(pack([item]), {item: event.size}, None):
+        site.withdraw_settled(now)
+
+
+def failed(parts: Parts, event: e.OriginFailed, now: float) -> None:
+    """Try again later, or elsewhere."""
+    item = parts.site.catalogue.find(event.name)
+    fetch = parts.lane.end(item, now) if item is not None else None
+    if item is None or fetch is None:
+        return
+    if not fetch.cancelled:
+        parts.lane.reopen(item)
+        if event.failure is not e.Failure.CANCELLED:
+            parts.lane.refuse(item, event.failure, now)
