@@ -28,7 +28,7 @@ from p2p.errors import (
 )
 from p2p.ostree.config import RepoMode
 from p2p.ostree.content import ContentReader
-from p2p.ostree.disk import sync_directory, syncfs, writing
+from p2p.ostree.disk import sync_directory, sync_filesystem, writing
 from p2p.ostree.objects import (
     Checksum,
     DirMeta,
@@ -110,7 +110,8 @@ def checkout(
     with writing(target):
         if options.overwrite is not Overwrite.NONE:
             _Checkout(repo, options).write(source, target)
-            _sync(target, options)
+            if options.fsync:
+                sync_filesystem(target)
             return
         if os.path.lexists(target):
             raise RepositoryError(
@@ -121,21 +122,13 @@ def checkout(
         try:
             fresh = room.new_path()
             _Checkout(repo, options).write(source, fresh)
-            _sync(fresh, options)
+            if options.fsync:
+                sync_filesystem(fresh)
             os.rename(fresh, target)
         finally:
             room.close()
         if options.fsync:
             sync_directory(parent)
-
-
-def _sync(path: str, options: CheckoutOptions) -> None:
-    if options.fsync:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            syncfs(fd)
-        finally:
-            os.close(fd)
 
 
 @dataclass(slots=True)
@@ -280,7 +273,8 @@ class _Checkout:
     def _link(self, path: str, dir_fd: int, name: str) -> bool:
         """Link to an object; tell whether that was possible."""
         try:
-            if _is_same(path, dir_fd, name):
+            union = self._options.overwrite is Overwrite.UNION
+            if union and _is_same(path, dir_fd, name):
                 return True
             with _replacing(dir_fd, name, self._options.overwrite) as fresh:
                 os.link(path, fresh, dst_dir_fd=dir_fd, follow_symlinks=False)

@@ -64,6 +64,19 @@ def syncfs(fd: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def sync_filesystem(path: str) -> None:
+    """Write back the whole filesystem that holds a path.
+
+    Write errors from before this call may go unseen: whoever writes much keeps a
+    descriptor open from the start and calls `syncfs` with it.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        syncfs(fd)
+    finally:
+        os.close(fd)
+
+
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[None]:
     """Turn what the disk says in the block into our errors, naming the path."""

@@ -13,7 +13,7 @@ from typing import Self
 
 from p2p.errors import RepositoryError
 from p2p.ostree.content import ObjectWriter, PlainWriter
-from p2p.ostree.disk import sync_directory, syncfs, writing
+from p2p.ostree.disk import sync_directory, sync_file, syncfs, writing
 from p2p.ostree.objects import (
     MAX_METADATA_BYTES,
     Checksum,
@@ -60,6 +60,8 @@ class Transaction:
         root = os.path.join(repo.path, "tmp")
         with writing(root):
             self._room = Room(root, _PREFIX)
+            # Open from now on: `syncfs` reports write errors since then.
+            self._fd = os.open(repo.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +72,7 @@ class Transaction:
     def close(self) -> None:
         """Remove what was not published."""
         self._room.close()
+        os.close(self._fd)
 
     # -- collecting --------------------------------------------------------------
 
@@ -121,7 +124,7 @@ class Transaction:
             self.repo.check_free_space()
         writer.finish()
         if self.repo.config.fsync and self.repo.config.per_object_fsync:
-            _fsync_file(writer.path)
+            sync_file(writer.path)
         if self._new.setdefault(name, writer.path) != writer.path:
             # Another thread was faster.
             os.unlink(writer.path)
@@ -169,11 +172,7 @@ class Transaction:
 
     def _sync(self) -> None:
         if self.repo.config.fsync and self._new:
-            fd = os.open(self.repo.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                syncfs(fd)
-            finally:
-                os.close(fd)
+            syncfs(self._fd)
 
     def _link_all(self) -> None:
         """Move what waits to its place; durable before the commit can appear."""
@@ -197,7 +196,7 @@ class Transaction:
             writer.write(data)
             writer.finish()
             if self.repo.config.fsync:
-                _fsync_file(writer.path)
+                sync_file(writer.path)
             self._move(writer.path, name)
         if self.repo.config.fsync:
             sync_directory(os.path.dirname(self.repo.object_path(name)))
@@ -205,13 +204,3 @@ class Transaction:
     def _mark_complete(self, commit: Checksum) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.repo.partial_path(commit))
-
-
-def _fsync_file(path: str) -> None:
-    if os.path.islink(path):
-        return
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

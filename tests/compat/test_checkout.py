@@ -163,7 +163,7 @@ def test_an_ordinary_user_gets_the_tree_of_ostree(
     stock.commit(tree, "main")
     stock.checkout("main", home / "theirs", *skip_uncompressed_cache("-U", mode))
     program = (
-        "import sys; from pathlib import Path; from tests.compat.test_checkout import *;"
+        "import sys; from tests.compat.test_checkout import *; "
         "ours(Ostree(Path(sys.argv[1])), Path(sys.argv[2]), OPTIONS['-U'])"
     )
     ordinary_user.run(sys.executable, "-c", program, stock.repo, home / "ours")
