@@ -155,7 +155,7 @@ class Pull:
         for target in targets:
             commits += await self._collect_commits(target)
         if not self._request.metadata_only:
-            await self._fetch_objects([checksum for checksum, _ in commits])
+            await self._fetch_objects(targets, [checksum for checksum, _ in commits])
         self._refresh()
         self.status.phase = "publish"
         await self._publish(commits, targets)
@@ -258,11 +258,13 @@ class Pull:
 
     # -- objects -----------------------------------------------------------------
 
-    async def _fetch_objects(self, checksums: Iterable[Checksum]) -> None:
+    async def _fetch_objects(
+        self, targets: Iterable[_Target], checksums: Iterable[Checksum]
+    ) -> None:
         self.status.phase = "objects"
-        wanted = [c for c in checksums if not self._is_complete(c)]
+        wanted = [c for c in checksums if self._holdings.load_complete(c) is None]
         commits = [self._load_commit(checksum) for checksum in wanted]
-        await trio.to_thread.run_sync(self._add_commits, commits)
+        await trio.to_thread.run_sync(self._survey_commits, targets, commits)
         self._refresh()
         if not self._survey.complete:
             async with trio.open_nursery() as nursery:
@@ -274,14 +276,15 @@ class Pull:
         for commit in commits:
             self._survey.closure.check_bounds(commit)
 
-    def _is_complete(self, checksum: Checksum) -> bool:
-        """Tell whether the repository says it has the commit with all it needs."""
-        name = ObjectName(checksum, ObjectType.COMMIT)
-        return self._repo.has(name) and not self._repo.is_partial(checksum)
-
-    def _add_commits(self, commits: Iterable[Commit]) -> None:
+    def _survey_commits(
+        self, targets: Iterable[_Target], commits: Iterable[Commit]
+    ) -> None:
+        """Look for what is missing, beside what the refs name now."""
+        current = (self._repo.refs.get(target.path) for target in targets)
+        baselines = (self._holdings.load_complete(checksum) for checksum in current)
+        baseline = next((commit for commit in baselines if commit is not None), None)
         for commit in commits:
-            self._survey.add_commit(commit)
+            self._survey.add_commit(commit, baseline)
 
     def _ask(self) -> None:
         room = ASKED_AT_ONCE - len(self._survey.awaited)

@@ -40,7 +40,7 @@ class Survey:
     """The objects of the commits being pulled.
 
     Attributes:
-        local: what was here already.
+        local: what was here already, without what is unchanged from a baseline.
         missing_metadata, missing_content: to be fetched, in this order.
         awaited: asked for, or received and not staged yet.
         staged: how many objects the writer acknowledged.
@@ -48,12 +48,15 @@ class Survey:
     """
 
     holdings: Holdings
-    closure: Closure = field(default_factory=Closure)
+    closure: Closure = field(init=False)
     local: Tally = field(default_factory=Tally)
     missing_metadata: deque[ObjectName] = field(default_factory=deque)
     missing_content: deque[ObjectName] = field(default_factory=deque)
     awaited: set[ObjectName] = field(default_factory=set)
     staged: int = 0
+
+    def __post_init__(self) -> None:
+        self.closure = Closure(load_baseline=self.holdings.load_baseline)
 
     def __repr__(self) -> str:
         missing = len(self.missing_metadata) + len(self.missing_content)
@@ -72,9 +75,13 @@ class Survey:
         """Tell whether all directories were read, so that the total is known."""
         return not self.closure.unread
 
-    def add_commit(self, commit: Commit) -> None:
-        """Find out what of this commit is here; reads the disk."""
-        self._sort(self.closure.add_commit(commit))
+    def add_commit(self, commit: Commit, baseline: Commit | None = None) -> None:
+        """Find out what of this commit is here; reads the disk.
+
+        What it shares with a complete baseline, directory for directory, is not
+        looked for.
+        """
+        self._sort(self.closure.add_commit(commit, baseline))
 
     def add_dirtree(self, name: ObjectName, data: bytes) -> None:
         """Take a directory that arrived; reads the disk.

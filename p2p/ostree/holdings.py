@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from p2p.errors import ObjectNotFoundError
+from p2p.errors import DamagedObjectError, ObjectNotFoundError
 from p2p.ostree.config import RepoMode
 from p2p.ostree.content import ContentReader
-from p2p.ostree.objects import Checksum, DirTree, ObjectName, ObjectType
+from p2p.ostree.objects import Checksum, Commit, DirTree, ObjectName, ObjectType
 from p2p.ostree.repo import Repo
 
 STAGE_PATH = "extensions/p2p/stage"
@@ -73,6 +73,25 @@ class Holdings:
         """Return a directory; errors as `Repo.load_metadata`."""
         name = ObjectName(checksum, ObjectType.DIRTREE)
         return DirTree.parse(self.load_metadata(name))
+
+    def load_baseline(self, checksum: Checksum) -> DirTree:
+        """Return a directory that is thought to be here; an empty one if it is not.
+
+        Then nothing is known of it, and everything below is looked for.
+        """
+        try:
+            return self.load_dirtree(checksum)
+        except (ObjectNotFoundError, DamagedObjectError):
+            return DirTree()
+
+    def load_complete(self, checksum: Checksum | None) -> Commit | None:
+        """Return a commit if the repository says that it has all of it, else None."""
+        if checksum is None or self._target.is_partial(checksum):
+            return None
+        try:
+            return self._target.load_commit(checksum)
+        except (ObjectNotFoundError, DamagedObjectError):
+            return None
 
     def load_commitmeta(self, commit: Checksum) -> bytes | None:
         """Return a commit's detached metadata, newly staged or published, or None."""

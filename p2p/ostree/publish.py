@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,11 +70,13 @@ class Plan:
     Attributes:
         staged: objects to take from the staging store, in order.
         present: objects that are counted on to be in the repository.
+        baselines: commits all of whose objects are counted on.
 
     """
 
     staged: tuple[ObjectName, ...]
     present: tuple[ObjectName, ...]
+    baselines: frozenset[Checksum] = frozenset()
 
     @classmethod
     def of(cls, stage: Stage, publication: Publication) -> Plan:
@@ -87,32 +89,68 @@ class Plan:
 
         """
         target = stage.target
-        fresh = [c for c in publication.commits if not _is_complete(target, c)]
-        names = set() if publication.metadata_only else needed(stage.holdings, fresh)
+        complete = {
+            commit.checksum
+            for commit in publication.commits
+            if is_complete(target, commit.checksum)
+        }
+        fresh = [c for c in publication.commits if c.checksum not in complete]
+        names: set[ObjectName] = set()
+        if fresh and not publication.metadata_only:
+            complete.update(_baselines(target, publication))
+            names = needed(stage.holdings, fresh, complete)
         staged = {name for name in names if stage.has(name)}
         present = names - staged
-        present |= {c.name for c in publication.commits if c not in fresh}
         if missing := [name for name in present if not target.has(name)]:
             raise vanished(missing)
-        return cls(tuple(sorted(staged)), tuple(present))
+        return cls(tuple(sorted(staged)), tuple(present), frozenset(complete))
+
+    def check_present(self, target: Repo) -> None:
+        """Raise ObjectNotFoundError if something counted on was pruned meanwhile.
+
+        A commit that is still there has its objects: prune takes it away with them.
+        """
+        gone = [name for name in self.present if not target.has(name)]
+        gone += [
+            ObjectName(checksum, ObjectType.COMMIT)
+            for checksum in self.baselines
+            if not is_complete(target, checksum)
+        ]
+        if gone:
+            raise vanished(gone)
 
 
-def _is_complete(target: Repo, commit: NewCommit) -> bool:
+def is_complete(target: Repo, checksum: Checksum) -> bool:
     """Tell whether the repository says that it has the commit and all it needs."""
-    return target.has(commit.name) and not target.is_partial(commit.checksum)
+    name = ObjectName(checksum, ObjectType.COMMIT)
+    return target.has(name) and not target.is_partial(checksum)
 
 
-def needed(holdings: Holdings, commits: Iterable[NewCommit]) -> set[ObjectName]:
-    """Return the names of all objects below the commits; all their directories read.
+def _baselines(target: Repo, publication: Publication) -> Iterator[Checksum]:
+    """Yield the complete commits that the refs name now."""
+    for ref, _ in publication.refs:
+        checksum = target.refs.get(ref)
+        if checksum is not None and is_complete(target, checksum):
+            yield checksum
+
+
+def needed(
+    holdings: Holdings, commits: Iterable[NewCommit], complete: Iterable[Checksum]
+) -> set[ObjectName]:
+    """Return the names of the objects below the commits; their directories are read.
+
+    What a commit shares with the first of the complete ones, directory for directory,
+    is left out.
 
     Raises:
         ObjectNotFoundError: a directory is missing.
         LimitError: a commit unfolds to more than is allowed.
 
     """
-    closure = Closure()
+    closure = Closure(load_baseline=holdings.load_baseline)
+    baseline = holdings.load_complete(next(iter(sorted(complete)), None))
     for commit in commits:
-        start = closure.add_commit(commit.commit)
+        start = closure.add_commit(commit.commit, baseline)
         for _ in walk(closure, start, holdings.load_dirtree):
             pass
         closure.check_bounds(commit.commit)
@@ -150,8 +188,7 @@ class NativePublisher:
             # What others stage after this is not durable, and not in the plan.
             self._stage.sync()
         with writing(self._target.path), self._target.lock(exclusive=False):
-            if gone := [name for name in plan.present if not self._target.has(name)]:
-                raise vanished(gone)
+            plan.check_present(self._target)
             self._link(plan.staged, fsync=fsync)
             for commit in publication.commits:
                 self._publish_commit(commit, publication, fsync=fsync)

@@ -29,26 +29,40 @@ class Limits:
     depth: int = MAX_DEPTH
 
 
+_NOTHING = DirTree()
+
+
 @dataclass(slots=True)
 class Closure:
     """The objects of some commits, as far as their directories are known yet.
 
+    A commit can be walked beside a *baseline*: an older one whose objects are all
+    here. Then a directory that both have at the same path is passed over, with all
+    below it: it is not named, and counts as one path.
+
     Attributes:
+        load_baseline: reads a directory of a baseline.
         named: every object named so far, except the commits themselves.
         unread: dirtrees that were named but not given to `add_dirtree` yet.
 
     """
 
     limits: Limits = field(default_factory=Limits)
+    load_baseline: Callable[[Checksum], DirTree] | None = None
     named: set[ObjectName] = field(default_factory=set)
     unread: set[Checksum] = field(default_factory=set)
     _children: dict[Checksum, tuple[int, tuple[Checksum, ...]]] = field(
         default_factory=dict
     )
+    _beside: dict[Checksum, Checksum] = field(default_factory=dict)
 
-    def add_commit(self, commit: Commit) -> list[ObjectName]:
+    def add_commit(
+        self, commit: Commit, baseline: Commit | None = None
+    ) -> list[ObjectName]:
         """Return the objects that the commit itself names for the first time."""
         fresh: list[ObjectName] = []
+        if baseline is not None:
+            self._beside[commit.root_dirtree] = baseline.root_dirtree
         self._name_dirtree(commit.root_dirtree, fresh)
         self._name(ObjectName(commit.root_dirmeta, ObjectType.DIRMETA), fresh)
         return fresh
@@ -63,17 +77,34 @@ class Closure:
         self.unread.discard(checksum)
         if checksum in self._children:
             return []
-        self._children[checksum] = (
-            len(tree.files) + len(tree.dirs),
-            tuple(subtree for _, subtree, _ in tree.dirs),
-        )
+        known = self._known_beside(checksum)
+        files = {file for _, file in known.files}
+        metas = {meta for _, _, meta in known.dirs}
+        below = {name: subtree for name, subtree, _ in known.dirs}
         fresh: list[ObjectName] = []
-        for _, subtree, meta in tree.dirs:
-            self._name_dirtree(subtree, fresh)
-            self._name(ObjectName(meta, ObjectType.DIRMETA), fresh)
+        children = []
+        for name, subtree, meta in tree.dirs:
+            counterpart = below.get(name)
+            if counterpart != subtree:
+                if counterpart is not None:
+                    self._beside.setdefault(subtree, counterpart)
+                children.append(subtree)
+                self._name_dirtree(subtree, fresh)
+            if meta not in metas:
+                self._name(ObjectName(meta, ObjectType.DIRMETA), fresh)
         for _, file in tree.files:
-            self._name(ObjectName(file, ObjectType.FILE), fresh)
+            if file not in files:
+                self._name(ObjectName(file, ObjectType.FILE), fresh)
+        entries = len(tree.files) + len(tree.dirs)
+        self._children[checksum] = (entries, tuple(children))
         return fresh
+
+    def _known_beside(self, checksum: Checksum) -> DirTree:
+        """Return the directory of the baseline that stands where this one does."""
+        counterpart = self._beside.get(checksum)
+        if counterpart is None or self.load_baseline is None:
+            return _NOTHING
+        return self.load_baseline(counterpart)
 
     def _name_dirtree(self, checksum: Checksum, fresh: list[ObjectName]) -> None:
         name = ObjectName(checksum, ObjectType.DIRTREE)

@@ -1,0 +1,253 @@
+"""Answers one neighbour's requests, from what is shared and nothing else.
+
+Requests are answered in the order they came by one task, which reads the disk on a
+thread and no faster than the neighbour takes it. While requests wait, the neighbour
+hears how much is queued before them, so that it can tell a queue from a dead device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple
+
+import trio
+
+from p2p.agent.sharing import SharedCommit, Sharing
+from p2p.errors import DamagedObjectError, ObjectNotFoundError
+from p2p.net.session import Session
+from p2p.ostree.canonical import CanonicalReader
+from p2p.ostree.holdings import Holdings
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.swarm.event import UnitsHad
+from p2p.wire import bitmap
+from p2p.wire import messages as m
+from p2p.wire.hashes import statement
+from p2p.wire.limits import MAX_BATCH_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
+
+STATUS_SECONDS = 0.2
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+@dataclass(frozen=True, slots=True)
+class HashSigner:
+    """Signs unit hashes, so that a false list is blamed on its author."""
+
+    public: bytes
+    sign: Callable[[bytes], bytes]
+
+
+class Server:
+    """The serving half of one session."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        sharing: Sharing,
+        holdings: Holdings,
+        reader: CanonicalReader,
+        signer: HashSigner,
+        disk: trio.CapacityLimiter,
+    ) -> None:
+        """`disk` bounds how many threads read for all neighbours together."""
+        self._session = session
+        self._sharing = sharing
+        self._holdings = holdings
+        self._reader = reader
+        self._signer = signer
+        self._disk = disk
+        self._queue: deque[m.Request] = deque()
+        self._arrived = trio.Event()
+        self._watches: dict[m.RequestId, SharedCommit] = {}
+        self.served_bytes = 0
+
+    def handle(self, request: m.Request) -> None:
+        """Take a request; it is answered later, in order."""
+        self._queue.append(request)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Answer requests until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._report_status)
+            while True:
+                while not self._queue:
+                    self._arrived = trio.Event()
+                    await self._arrived.wait()
+                await self._session.wait_for_room()
+                request = self._queue[0]
+                if self._session.connection.owes(request.request):
+                    answer = await self._answer(request)
+                    # It may have been cancelled while the disk was read.
+                    if self._session.connection.owes(request.request):
+                        self._session.send(answer)
+                self._queue.popleft()
+
+    async def _report_status(self) -> None:
+        while True:
+            await trio.sleep(STATUS_SECONDS)
+            before = self._session.connection.queued_bulk_bytes
+            for request in self._queue:
+                if self._session.connection.owes(request.request):
+                    self._session.send(m.Status(request.request, before, 0))
+                before += _expected_bytes(request)
+
+    async def _answer(self, request: m.Request) -> m.Message:
+        try:
+            return await self._look(request)
+        except ObjectNotFoundError:
+            return m.NotHave(request.request)
+        except DamagedObjectError as error:
+            return m.Rejected(request.request, m.Refusal.DAMAGED, str(error)[:200])
+
+    async def _look(self, request: m.Request) -> m.Message:
+        match request:
+            case m.GetHead(number, ref, collection):
+                commit = self._sharing.head(ref, collection)
+                return await self._commit(number, commit)
+            case m.GetCommit(number, commit):
+                return await self._commit(number, commit)
+            case m.Ask():
+                return await self._sizes(request)
+            case m.Want():
+                return await self._batch(request)
+            case m.GetUnit():
+                return await self._unit(request)
+            case m.GetHashes():
+                return await self._hashes(request)
+            case m.Watch():
+                return self._watch(request)
+            case m.Take(number):
+                return m.Rejected(number, m.Refusal.UNSUPPORTED)
+
+    # -- commits ---------------------------------------------------------------
+
+    async def _commit(
+        self, number: m.RequestId, checksum: Checksum | None
+    ) -> m.Message:
+        if checksum is None or self._sharing.commit(checksum) is None:
+            return m.NotHave(number)
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        data = await self._on_disk(self._holdings.load_metadata, name)
+        meta = await self._on_disk(self._holdings.load_commitmeta, checksum)
+        return m.CommitData(number, checksum, data, meta)
+
+    def _watch(self, request: m.Watch) -> m.Message:
+        shared = self._sharing.commit(request.commit)
+        if shared is None or shared.held is m.Held.BEGUN:
+            return m.NotHave(request.request)
+        if len(shared.closure) != request.objects:
+            return m.Rejected(request.request, m.Refusal.RANGE, "another closure")
+        if shared.held is m.Held.COMPLETE:
+            return m.Map(request.request)
+        self._watches[request.request] = shared
+        packed = bitmap.pack(sorted(shared.here), len(shared.closure))
+        return m.Map(request.request, packed)
+
+    def announce(self, names: Iterable[ObjectName], units: Iterable[UnitsHad]) -> None:
+        """Tell the neighbour what came, as far as it watches the commit."""
+        for number, shared in list(self._watches.items()):
+            if not self._session.connection.owes(number):
+                del self._watches[number]
+                continue
+            found = sorted(shared.index[n] for n in names if n in shared.index)
+            if found:
+                self._session.send(m.Have(number, tuple(found)))
+            for name, had in units:
+                if name in shared.index:
+                    packed = bitmap.pack(had, max(had, default=0) + 1)
+                    self._session.send(m.Units(number, shared.index[name], packed))
+
+    # -- objects ---------------------------------------------------------------
+
+    async def _sizes(self, request: m.Ask) -> m.Message:
+        names = [self._sharing.find(prefix) for prefix in request.prefixes]
+        return m.Sizes(request.request, await self._on_disk(self._read_sizes, names))
+
+    def _read_sizes(self, names: list[ObjectName | None]) -> tuple[int | None, ...]:
+        size = self._reader.size
+        return tuple(None if name is None else size(name) for name in names)
+
+    async def _batch(self, request: m.Want) -> m.Message:
+        objects = await self._on_disk(self._read_batch, request)
+        self.served_bytes += sum(len(o) for o in objects if isinstance(o, bytes))
+        return m.Batch(request.request, objects)
+
+    def _read_batch(self, request: m.Want) -> tuple[bytes | m.Miss, ...]:
+        limit = min(request.max_bytes, MAX_BATCH_BYTES)
+        left = limit
+        objects: list[bytes | m.Miss] = []
+        for name in request.names:
+            data = self._read_one(name, left, limit)
+            objects.append(data)
+            left -= len(data) if isinstance(data, bytes) else 0
+        return tuple(objects)
+
+    def _read_one(self, name: ObjectName, left: int, limit: int) -> bytes | m.Miss:
+        if not self._sharing.shares(name):
+            return m.Miss.NOT_HAVE
+        try:
+            data = self._reader.read(name, left)
+            if data is not None:
+                return data
+            size = self._reader.size(name)
+        except (ObjectNotFoundError, DamagedObjectError):
+            return m.Miss.NOT_HAVE
+        return m.Miss.TOO_LARGE if size is None or size > limit else m.Miss.OMITTED
+
+    async def _unit(self, request: m.GetUnit) -> m.Message:
+        if not self._sharing.shares(request.name):
+            return m.NotHave(request.request)
+        data = await self._on_disk(
+            self._reader.read_range, request.name, request.offset, request.length
+        )
+        if not data:
+            return m.Rejected(request.request, m.Refusal.RANGE, "past the end")
+        self.served_bytes += len(data)
+        return m.Unit(request.request, data)
+
+    async def _hashes(self, request: m.GetHashes) -> m.Message:
+        if not self._sharing.shares(request.name):
+            return m.NotHave(request.request)
+        count = min(request.count, MAX_PAGE_HASHES)
+        size, hashes = await self._on_disk(
+            self._hash_units, request.name, request.first, count
+        )
+        if not hashes:
+            return m.Rejected(request.request, m.Refusal.RANGE, "past the end")
+        signed = statement(request.name, size, request.first, hashes)
+        return m.Hashes(
+            request=request.request,
+            size=size,
+            first=request.first,
+            hashes=hashes,
+            signer=self._signer.public,
+            signature=self._signer.sign(signed),
+        )
+
+    def _hash_units(
+        self, name: ObjectName, first: int, count: int
+    ) -> tuple[int, bytes]:
+        size = self._reader.size(name)
+        if size is None:
+            raise ObjectNotFoundError(f"object {name} is not here")
+        starts = range(first * UNIT_BYTES, size, UNIT_BYTES)[:count]
+        read = self._reader.read_range
+        units = (read(name, start, UNIT_BYTES) for start in starts)
+        return size, b"".join(hashlib.sha256(unit).digest() for unit in units)
+
+    async def _on_disk(self, read: Callable[[*Ts], T], *args: *Ts) -> T:
+        return await trio.to_thread.run_sync(read, *args, limiter=self._disk)
+
+
+def _expected_bytes(request: m.Request) -> int:
+    match request:
+        case m.Want(_, max_bytes, _):
+            return max_bytes
+        case m.GetUnit(_, _, _, length):
+            return length
+    return 0

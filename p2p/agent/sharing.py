@@ -1,0 +1,142 @@
+"""What neighbours may ask for: the objects that shared commits reach, no others.
+
+Answering for anything else would tell a stranger what is installed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from p2p.errors import Error
+from p2p.ostree.holdings import Holdings
+from p2p.ostree.objects import (
+    Checksum,
+    Commit,
+    ObjectName,
+    ObjectType,
+)
+from p2p.ostree.walk import Closure, walk
+from p2p.wire import messages as m
+from p2p.wire.bitmap import sort_closure
+
+
+@dataclass(slots=True)
+class SharedCommit:
+    """One commit that neighbours may have.
+
+    Attributes:
+        held: how much of it is here.
+        closure: its objects, sorted as the protocol numbers them; empty while some
+            directory is still missing.
+        here: which of them are here, while not all are.
+
+    """
+
+    checksum: Checksum
+    held: m.Held
+    closure: list[ObjectName] = field(default_factory=list)
+    index: dict[ObjectName, int] = field(default_factory=dict)
+    here: set[int] = field(default_factory=set)
+
+
+class Sharing:
+    """The shared commits and refs of this device."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        """Share nothing yet."""
+        self._holdings = holdings
+        self._commits: dict[Checksum, SharedCommit] = {}
+        self._refs: dict[tuple[str, str], Checksum] = {}
+        self._names: dict[m.Prefix, ObjectName] = {}
+        self._on_change: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Sharing {len(self._commits)} commits, {len(self._names)} objects>"
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Have `changed` called whenever what is shared changes at commit grain."""
+        self._on_change.append(changed)
+
+    def _changed(self) -> None:
+        for changed in self._on_change:
+            changed()
+
+    # -- what is shared --------------------------------------------------------
+
+    def load_complete(self, checksum: Checksum) -> SharedCommit:
+        """Read a complete commit's closure; blocks on the disk, changes nothing."""
+        commit = self._load(checksum)
+        closure = Closure()
+        load = self._holdings.load_dirtree
+        names = list(walk(closure, closure.add_commit(commit), load))
+        return SharedCommit(checksum, m.Held.COMPLETE, sort_closure(names))
+
+    def _load(self, checksum: Checksum) -> Commit:
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        return Commit.parse(self._holdings.load_metadata(name))
+
+    def add(self, shared: SharedCommit) -> None:
+        """Share a commit; one that was shared as partial is replaced."""
+        self._commits[shared.checksum] = shared
+        self._names.update((m.prefix_of(name), name) for name in shared.closure)
+        self._changed()
+
+    def add_ref(self, ref: str, collection: str, commit: Checksum) -> None:
+        """Tell neighbours which commit a ref names."""
+        self._refs[ref, collection] = commit
+        self._changed()
+
+    def add_object(self, name: ObjectName) -> None:
+        """Answer for one more object of a commit that is being pulled."""
+        self._names[m.prefix_of(name)] = name
+
+    def remove(self, checksum: Checksum) -> None:
+        """Stop sharing a commit and what only it reaches."""
+        self._commits.pop(checksum, None)
+        self._refs = {k: c for k, c in self._refs.items() if c != checksum}
+        self._names = {
+            m.prefix_of(name): name
+            for shared in self._commits.values()
+            for name in shared.closure
+        }
+        self._changed()
+
+    # -- what neighbours ask ---------------------------------------------------
+
+    def commits(self) -> Iterable[SharedCommit]:
+        """Return the shared commits, oldest first."""
+        return self._commits.values()
+
+    def find(self, prefix: m.Prefix) -> ObjectName | None:
+        """Return the shared object that a prefix means."""
+        return self._names.get(prefix)
+
+    def shares(self, name: ObjectName) -> bool:
+        """Tell whether this object may be given."""
+        return self._names.get(m.prefix_of(name)) == name
+
+    def commit(self, checksum: Checksum) -> SharedCommit | None:
+        """Return a shared commit."""
+        return self._commits.get(checksum)
+
+    def head(self, ref: str, collection: str) -> Checksum | None:
+        """Return the commit of a shared ref."""
+        return self._refs.get((ref, collection))
+
+    def message(self) -> m.Holdings:
+        """Return all of it at commit grain, as neighbours are told."""
+        commits = (m.HeldCommit(c.checksum, c.held) for c in self._commits.values())
+        refs = (m.HeldRef(r, c, commit) for (r, c), commit in self._refs.items())
+        return m.Holdings(tuple(commits), tuple(refs))
+
+
+def iterate_complete(
+    sharing: Sharing, checksums: Iterable[Checksum], failed: Callable[[Error], None]
+) -> Iterator[SharedCommit]:
+    """Yield what can be shared of these commits; blocks on the disk."""
+    for checksum in checksums:
+        try:
+            yield sharing.load_complete(checksum)
+        except Error as error:
+            failed(error)
