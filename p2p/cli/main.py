@@ -24,7 +24,7 @@ _MODULES = {
     "ls": "tree",
     "prune": "repository",
     "pull": "pull",
-    "push": "origin",
+    "push": "push",
     "remote": "remote",
     "show": "tree",
     "treehub": "origin",

@@ -1,4 +1,4 @@
-"""`p2p treehub`: an origin; `p2p push`: a branch into one."""
+"""`p2p treehub`: an origin of one's own."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import trio
 
 from p2p.agent.pull import PullStatus
 from p2p.cli.options import format_bytes
+from p2p.web.push import PushStatus
 
 if TYPE_CHECKING:
     # rich takes 60 ms to import, which only a terminal needs to pay.
@@ -74,6 +75,29 @@ async def show(status: PullStatus) -> None:
                 completed=status.staged_objects + status.local.objects,
                 total=status.total_objects or None,
                 detail=describe(status, rate.update(received)),
+            )
+            live.update(_renderable(bars), refresh=True)
+            await trio.sleep(_REFRESH_SECONDS)
+
+
+async def show_push(status: PushStatus) -> None:
+    """Draw a push until cancelled; only on a terminal."""
+    if not sys.stderr.isatty():
+        await trio.sleep_forever()
+    from rich.live import Live  # noqa: PLC0415
+
+    rate = Rate()
+    bars = _bars()
+    task = bars.add_task("", total=None)
+    with Live(bars, console=bars.console, transient=True, auto_refresh=False) as live:
+        while True:
+            bars.update(
+                task,
+                description=status.phase,
+                completed=status.done_objects,
+                total=status.total_objects or None,
+                detail=f"{format_bytes(status.sent_bytes)} sent · "
+                f"{format_bytes(rate.update(status.sent_bytes))}/s",
             )
             live.update(_renderable(bars), refresh=True)
             await trio.sleep(_REFRESH_SECONDS)

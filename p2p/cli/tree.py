@@ -116,7 +116,7 @@ def commit(  # noqa: PLR0913
     checksum = commit_tree(repo, tree, options, source)
     click.echo(checksum)
     if push is not None and branch is not None:
-        from p2p.cli.origin import push_ref  # noqa: PLC0415
+        from p2p.cli.push import push_ref  # noqa: PLC0415
 
         push_ref(repo, branch, push)
 
