@@ -5,6 +5,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_a_second_commit_has_the_first_as_its_parent(tmp_path: Path) -> None:
     ],
 )
 def test_bindings_and_parents_are_those_of_ostree(
-    tmp_path: Path, flags: list[str], options: dict[str, object]
+    tmp_path: Path, flags: list[str], options: dict[str, Any]
 ) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()

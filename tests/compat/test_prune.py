@@ -69,9 +69,7 @@ def compare(stock: Ostree, options: PruneOptions, *flags: str) -> PruneReport:
 
 def _said(text: str) -> tuple[int, int, int | None]:
     total = re.search(r"Total objects: (\d+)", text)
-    deleted = re.search(
-        r"(?:Deleted|Would delete:) (\d+) objects, ([\d.]+)\s(\w+)", text
-    )
+    deleted = re.search(r"(\d+) objects, (?:freeing )?([\d.]+)\s(\w+)", text)
     assert total
     if deleted is None:
         return int(total[1]), 0, 0
