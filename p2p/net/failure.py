@@ -13,8 +13,9 @@ from p2p.errors import (
     TransportTimeoutError,
 )
 
-# X509_V_ERR_… of openssl/x509_vfy.h: every way to have no path to our authority.
-_STRANGER = frozenset({2, 18, 19, 20, 21, 24, 29, 30, 31})
+# X509_V_ERR_… of openssl/x509_vfy.h: every way to have no path to our authority,
+# with 7 for another authority of the same name.
+_STRANGER = frozenset({2, 7, 18, 19, 20, 21, 24, 29, 30, 31})
 _WRONG_PURPOSE = 26
 _STRANGER_HINT = (
     "Both devices must be in the same membership; in a fleet, both certificates must "
@@ -22,6 +23,7 @@ _STRANGER_HINT = (
 )
 _REFUSED = {
     "UNKNOWN_CA": "this device's certificate comes from another authority",
+    "DECRYPT_ERROR": "this device's certificate was signed by another authority",
     "CERTIFICATE_REQUIRED": "this device showed no certificate",
     "BAD_CERTIFICATE": "this device's certificate is broken",
     "UNSUPPORTED_CERTIFICATE": "this device's certificate is of the wrong kind",
@@ -39,7 +41,7 @@ def tls_failure(error: ssl.SSLError) -> TransportError:
     """Return our error for what OpenSSL says of the peer."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_failure(error)
-    reason = error.reason or ""
+    reason = getattr(error, "reason", None) or ""  # absent from one made in Python
     if isinstance(error, ssl.SSLEOFError) or "UNEXPECTED_EOF" in reason:
         return TransportClosedError("the other side vanished without a goodbye")
     _, alert, kind = reason.partition("_ALERT_")
@@ -83,8 +85,12 @@ def socket_failure(error: BaseException) -> TransportError:
 
 def connect_failure(error: OSError) -> str:
     """Return in a few words why no connection was made."""
-    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
+    causes = error.__cause__
+    if isinstance(causes, BaseExceptionGroup):  # one a family of addresses
+        causes = causes.exceptions[0]
+    cause = causes if isinstance(causes, OSError) else error
+    if cause.errno == errno.ETIMEDOUT:
         return "no answer"
-    if error.errno == errno.ECONNREFUSED:
+    if cause.errno == errno.ECONNREFUSED:
         return "nothing listens there"
-    return (error.strerror or str(error)).lower()
+    return (cause.strerror or str(cause)).lower()

@@ -21,7 +21,7 @@ from typing import Final
 
 import trio
 
-from p2p.errors import ConnectError, TransportClosedError, TransportError
+from p2p.errors import TransportClosedError, TransportError
 from p2p.net.failure import socket_failure, tls_failure
 from p2p.net.transport import OneTask, Transport, closed_here, torn
 
@@ -76,10 +76,7 @@ class TLSStream(Transport):
 
     def peer_certificate(self) -> bytes:
         """Return the peer's certificate in DER; the handshake has checked it."""
-        der = self._tls.getpeercert(binary_form=True)
-        if der is None:
-            raise ConnectError("the other side showed no certificate")
-        return der
+        return self._tls.getpeercert(binary_form=True) or b""
 
     def protocol(self) -> str | None:
         """Return the protocol both sides chose by ALPN."""

@@ -208,20 +208,28 @@ async def _race(
         else:
             nursery.cancel_scope.cancel()
 
-    with trio.move_on_after(limits.connect):
-        async with trio.open_nursery() as nursery:
-            for target in targets:
-                over = trio.Event()
-                nursery.start_soon(attempt, target, over)
-                with trio.move_on_after(limits.stagger):
-                    await over.wait()
-    for sock, _ in won[1:]:
-        sock.socket.close()
+    try:
+        with trio.move_on_after(limits.connect):
+            async with trio.open_nursery() as nursery:
+                for target in targets:
+                    over = trio.Event()
+                    nursery.start_soon(attempt, target, over)
+                    with trio.move_on_after(limits.stagger):
+                        await over.wait()
+    except BaseException:
+        _close(won)
+        raise
+    _close(won[1:])
     if won:
         return won[0]
     if len(lost) < len(targets):
         lost.append(f"no answer within {limits.connect:g} s")
     raise ConnectError("; ".join(lost) or "there is no address to dial")
+
+
+def _close(connections: Sequence[tuple[trio.SocketStream, Target]]) -> None:
+    for sock, _ in connections:
+        sock.socket.close()
 
 
 def _context(protocol: int, identity: Identity) -> ssl.SSLContext:
