@@ -12,6 +12,7 @@ from dataclasses import replace
 import trio
 
 from p2p.errors import CredentialsError, Error, OriginError, TransportError
+from p2p.ostree.content import MAX_CONTENT_BYTES
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_checksum
 from p2p.ostree.refs import RefPath
 from p2p.trust.sign import MAX_COMMITMETA_BYTES
@@ -104,7 +105,10 @@ class TreeHubClient:
 
     async def has(self, name: ObjectName) -> bool:
         """Tell whether the origin has an object."""
-        response = await self._ask("HEAD", _path(name), good=(200, 404))
+        # The length of what is only named counts for a transfer's bound.
+        response = await self._ask(
+            "HEAD", _path(name), good=(200, 404), max_bytes=MAX_CONTENT_BYTES
+        )
         return response.status == 200
 
     async def upload(self, name: ObjectName, package: Package) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import trio
 
-from p2p.ostree.filez import from_content
+from p2p.ostree.config import RepoMode
+from p2p.ostree.filez import FilezReader, from_content
 from p2p.ostree.objects import (
     Checksum,
     Commit,
@@ -21,6 +22,7 @@ from p2p.ostree.objects import (
     ObjectType,
     checksum_of,
 )
+from p2p.ostree.refs import head
 from p2p.ostree.repo import Repo
 from p2p.web.treehub import serve_treehub
 from tests.web.talk import Answer, Running
@@ -136,3 +138,28 @@ async def treehub(store: Path, **options: Any) -> AsyncIterator[Hub]:
         (url,) = await nursery.start(run)
         yield Hub(int(url.rpartition(":")[2]), shutdown, store)
         nursery.cancel_scope.cancel()
+
+
+def make_repo(path: Path, *commits: Objects, mode: RepoMode = RepoMode.ARCHIVE) -> Repo:
+    """A repository with these commits; `main` is the last."""
+    repo = Repo.init(path, mode)
+    for objects in commits:
+        for name, data in objects.stored.items():
+            _store(repo, name, data)
+        repo.refs.set(head("main"), objects.commit)
+    return repo
+
+
+def _store(repo: Repo, name: ObjectName, data: bytes) -> None:
+    place = Path(repo.object_path(name))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if name.type is not ObjectType.FILE or repo.config.mode is RepoMode.ARCHIVE:
+        place.write_bytes(data)
+        return
+    reader = FilezReader(limit=1 << 40)
+    _, *content = reader.feed(data)
+    if not place.exists():
+        writer = repo.style.create(str(place), PLAIN, reader.size)
+        for piece in content:
+            writer.write(piece)
+        writer.finish()

@@ -385,9 +385,13 @@ async def test_a_commit_becomes_visible_after_what_came_with_it(
     repo = Repo.init(tmp_path, RepoMode.ARCHIVE)
     monkeypatch.setattr("os.rename", rename)
     monkeypatch.setattr(ingest, "syncfs", sync)
-    async with running(Ingest(repo)) as door, trio.open_nursery() as nursery:
+    door = Ingest(repo)
+    async with trio.open_nursery() as nursery:
         for name, data in reversed(good.stored.items()):
             nursery.start_soon(door.put, name, pieces(data), len(data))
+        await trio.testing.wait_all_tasks_blocked()
+        async with running(door):
+            await door.has(good.commit_name)
     commit = next(at for at, place in enumerate(order) if place.endswith(".commit"))
     before = order[:commit]
     assert len([place for place in before if place != "sync"]) == len(good.stored) - 1

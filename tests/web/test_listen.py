@@ -53,6 +53,24 @@ def test_no_host_means_every_address() -> None:
     listener.close()
 
 
+def test_without_ipv6_no_host_means_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+    (listener,) = open_listeners(":0")
+    assert listener.family is socket.AF_INET
+    listener.close()
+
+
+def test_what_is_open_already_is_closed_when_the_next_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [
+        (socket.AF_INET, 1, 6, "", (host, 0)) for host in ("127.0.0.1", "192.0.2.7")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with pytest.raises(ConfigError):
+        open_listeners("two.example:0")
+
+
 def test_a_taken_port_is_named_with_a_remedy() -> None:
     (listener,) = open_listeners("127.0.0.1:0")
     port = listener.getsockname()[1]
