@@ -13,7 +13,8 @@ CORE := p2p/ostree/filez.py \
     p2p/ostree/objects.py \
     p2p/ostree/walk.py \
     p2p/trust/policy.py \
-    p2p/trust/sign.py
+    p2p/trust/sign.py \
+    p2p/wire/*.py
 
 .PHONY: test check dev system trees fix lint types imports core suite demo bench
 .NOTPARALLEL:
@@ -48,7 +49,7 @@ comma := ,
 empty :=
 core: dev
 	$(BIN)/pytest -q -n 2 --cov --cov-report= --cov-fail-under=0 \
-	    tests/ostree tests/trust tests/property
+	    tests/ostree tests/trust tests/wire tests/property
 	$(BIN)/coverage report --fail-under=100 \
 	    --include=$(subst $(empty) $(empty),$(comma),$(CORE))
 

@@ -11,6 +11,8 @@ This module is the only one where a broken rule becomes somebody's fault.
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from p2p.errors import LocalProtocolError, RemoteProtocolError
 from p2p.wire import layout
 from p2p.wire import messages as m
@@ -109,7 +111,7 @@ class Connection:
 
     def has_room(self, request: m.Request) -> bool:
         """Tell whether the peer's limits allow this request now."""
-        return self.peer is not None and not self._asked.obstacle(request, self.peer)
+        return self._asked.obstacle(request) is None
 
     def new_request(self) -> m.RequestId:
         """Return an id for the next request; never the same twice."""
@@ -168,7 +170,7 @@ class Connection:
         match message:
             case m.Hello():
                 self._check_dial(message, self.peer)
-                self.hello = message
+                self.hello = self._owed.limits = message
                 self._outbox.put(body)
             case m.Bye():
                 self._end()
@@ -187,13 +189,13 @@ class Connection:
             case m.Cancel(request):
                 self._asked.find(request).move(Signal.CANCEL)
                 self._outbox.put(body)
+            case _:
+                assert_never(message)
 
     def _send_request(self, request: m.Request) -> None:
         self._check_ability(request)
-        if self.peer is None:
-            raise RuleError("a request before HELLO")
         body = layout.encode(request)
-        self._asked.open(request, self.peer)
+        self._asked.open(request)
         self._issued = max(self._issued, request.request)
         self._outbox.put(body)
 
@@ -317,7 +319,7 @@ class Connection:
         match message:
             case m.Hello():
                 self._check_dial(message, self.hello)
-                self.peer = message
+                self.peer = self._asked.limits = message
             case m.Bye():
                 self._end()
                 self._outbox.clear(control=True)
@@ -344,9 +346,7 @@ class Connection:
 
     def _receive_request(self, request: m.Request) -> None:
         self._check_ability(request)
-        if self.hello is None:
-            raise RuleError("a request before HELLO")
-        self._owed.open(request, self.hello)
+        self._owed.open(request)
 
     def _receive_cancel(self, message: m.Cancel) -> m.Message | None:
         request = message.request

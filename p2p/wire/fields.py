@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from binascii import unhexlify
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -149,17 +149,15 @@ def _check_entries(value: Any, step: int, limit: int) -> int:
     return count
 
 
-def pack_names(names: Any) -> bytes:
+def pack_names(names: Sequence[ObjectName]) -> bytes:
     """Return kind and raw checksum of each object, 33 bytes each."""
     try:
-        packed = b"".join(
-            [_KIND_BYTES[kind] + unhexlify(checksum) for checksum, kind in names]
-        )
-    except (ValueError, TypeError, KeyError):
-        packed = b""
-    if len(packed) != NAME_BYTES * len(names):
-        raise RuleError("an object's name is none, or of a kind that is not sent")
-    return packed
+        packed = [_KIND_BYTES[kind] + unhexlify(digits) for digits, kind in names]
+    except (ValueError, TypeError, KeyError) as error:
+        raise RuleError(f"not an object that is sent: {error}") from None
+    if not {NAME_BYTES}.issuperset(map(len, packed)):
+        raise RuleError("a checksum that has not 32 bytes")
+    return b"".join(packed)
 
 
 def unpack_names(value: bytes) -> tuple[ObjectName, ...]:
@@ -208,11 +206,13 @@ def prefixes(limit: int) -> Field:
 
     def pack(value: Any) -> bytes:
         try:
-            packed = b"".join([_KIND_BYTES[kind] + start for kind, start in value])
-        except (TypeError, ValueError, KeyError):
-            packed = b""
-        if _check_entries(packed, step, limit) != len(value):
-            raise RuleError(f"a prefix is not a kind and {PREFIX_BYTES} bytes")
+            entries = [_KIND_BYTES[kind] + start for kind, start in value]
+        except (TypeError, ValueError, KeyError) as error:
+            raise RuleError(f"not an object that is sent: {error}") from None
+        if not {step}.issuperset(map(len, entries)):
+            raise RuleError(f"a prefix that has not {PREFIX_BYTES} bytes")
+        packed = b"".join(entries)
+        _check_entries(packed, step, limit)
         return packed
 
     def unpack(value: Any) -> tuple[Prefix, ...]:

@@ -277,7 +277,7 @@ BY_CLASS = {layout.message: layout for layout in LAYOUTS}
 
 
 def encode(message: Plain) -> bytes:
-    """Return the control body of a message.
+    """Return the control body of a message; the fields' bounds keep it in a frame.
 
     Raises:
         RuleError: a field is out of its bounds.
@@ -291,8 +291,6 @@ def encode(message: Plain) -> bytes:
         except RuleError as error:
             raise RuleError(f"{layout.name}.{name}: {error}") from None
     body: bytes = msgpack.packb(values)
-    if len(body) > limits.MAX_CONTROL_BYTES:
-        raise RuleError(f"{layout.name} of {len(body)} bytes")
     return body
 
 

@@ -28,9 +28,10 @@ def cost(request: m.Request) -> int:
 class Ledger:
     """Opens, finds and closes exchanges; ids ascend and are never used again."""
 
-    __slots__ = ("_commits", "_names", "_open", "_watches", "last")
+    __slots__ = ("_commits", "_names", "_open", "_watches", "last", "limits")
 
     def __init__(self) -> None:
+        self.limits: m.Hello | None = None  # of the side that answers
         self._open: dict[int, Exchange] = {}
         self._names = self._commits = self._watches = 0
         self.last = 0
@@ -44,23 +45,25 @@ class Ledger:
     def __contains__(self, request: int) -> bool:
         return request in self._open
 
-    def obstacle(self, request: m.Request, limits: m.Hello) -> str | None:
+    def obstacle(self, request: m.Request) -> str | None:
         """Return which limit forbids one more request now, None if none does."""
+        if self.limits is None:
+            return "a request before HELLO"
         if isinstance(request, m.Watch):
             return "too many watches" if self._watches >= MAX_WATCHES else None
         if self._commits and isinstance(request, m.GetHead | m.GetCommit):
             return "a second commit at once"
-        if len(self._open) - self._watches >= limits.max_requests:
-            return f"more than {limits.max_requests} requests"
-        if self._names + cost(request) > limits.max_names:
-            return f"more than {limits.max_names} names"
+        if len(self._open) - self._watches >= self.limits.max_requests:
+            return f"more than {self.limits.max_requests} requests"
+        if self._names + cost(request) > self.limits.max_names:
+            return f"more than {self.limits.max_names} names"
         return None
 
-    def open(self, request: m.Request, limits: m.Hello) -> None:
+    def open(self, request: m.Request) -> None:
         """Open the exchange of a new request; RuleError past a limit."""
         if request.request <= self.last:
             raise RuleError(f"request {request.request} after {self.last}")
-        obstacle = self.obstacle(request, limits)
+        obstacle = self.obstacle(request)
         if obstacle:
             raise RuleError(f"{obstacle} (request {request.request})")
         self.last = request.request
