@@ -49,10 +49,12 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.StartNgi
     require("nginx")
     with ExitStack() as stack:
 
-        def start(root: Path, *, tls: bool = False, extra: str = "") -> servers.Nginx:
+        def start(
+            root: Path, *, tls: bool = False, http2: bool = False, extra: str = ""
+        ) -> servers.Nginx:
             work = tmp_path_factory.mktemp("nginx")
             return stack.enter_context(
-                servers.run_nginx(root, work=work, tls=tls, extra=extra)
+                servers.run_nginx(root, work=work, tls=tls, http2=http2, extra=extra)
             )
 
         yield start

@@ -80,16 +80,18 @@ class Nginx:
 class StartNginx(Protocol):
     """The fixture `nginx`: serve a directory until the test ends."""
 
-    def __call__(self, root: Path, *, tls: bool = False, extra: str = "") -> Nginx:
+    def __call__(
+        self, root: Path, *, tls: bool = False, http2: bool = False, extra: str = ""
+    ) -> Nginx:
         """Serve `root`; `extra` are more lines for the server block."""
         ...
 
 
 @contextmanager
 def run_nginx(
-    root: Path, *, work: Path, tls: bool = False, extra: str = ""
+    root: Path, *, work: Path, tls: bool = False, http2: bool = False, extra: str = ""
 ) -> Iterator[Nginx]:
-    """Serve a directory until the block ends.
+    """Serve a directory until the block ends; `http2` is offered where `tls` is on.
 
     `work` takes configuration, logs and certificates. `extra` are more lines for
     the server block. The listening socket is handed over as nginx hands it to its
@@ -109,7 +111,7 @@ def run_nginx(
             user="user root;" if os.geteuid() == 0 else "",
             work=work,
             port=port,
-            tls=" ssl" if tls else "",
+            tls=" ssl" * tls + " http2" * http2,
             root=root,
             extra=extra,
         )

@@ -24,6 +24,9 @@ _PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 _KEEP_HEADERS = pycurl.version_info()[2] < 0x080300 or not hasattr(
     pycurl, "RETRY_AFTER"
 )
+_LENGTH = getattr(  # the old one is a float, and all that pycurl 7.45 has
+    pycurl, "CONTENT_LENGTH_DOWNLOAD_T", pycurl.CONTENT_LENGTH_DOWNLOAD
+)
 _HAS_HTTP2 = bool(pycurl.version_info()[4] & pycurl.VERSION_HTTP2)
 _BUFFER_BYTES = 1 << 17
 _FD_SETSIZE = 1024  # of glibc; libcurl does not report sockets from there on
@@ -118,6 +121,7 @@ class Handle(pycurl.Curl):
         outgoing = transfer.outgoing
         if transfer.request.method == "HEAD":
             self.setopt(pycurl.NOBODY, 1)
+            self.setopt(pycurl.MAXFILESIZE_LARGE, 0)  # it is not the length to come
             return
         if outgoing is not None:
             self.setopt(pycurl.UPLOAD, 1)
@@ -143,7 +147,7 @@ class Handle(pycurl.Curl):
 
     def length(self) -> int | None:
         """Return the Content-Length."""
-        length = int(self.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD))
+        length = int(self.getinfo(_LENGTH))
         return None if length < 0 else length
 
     def redirect_url(self) -> str | None:

@@ -331,5 +331,6 @@ def _error(transfer: Transfer, code: int, message: str) -> Exception | None:
     if code == 0:
         return None
     if code == _FILESIZE_EXCEEDED:
-        return transfer.too_long()
+        # The page that explains an error may be longer than what was asked for.
+        return transfer.too_long() if transfer.succeeds else None
     return error_of(code, message, show(transfer.url))

@@ -75,6 +75,7 @@ class Transfer:
         cancelled: set by the consumer, which then sees no further event.
         intake: takes in the body.
         offset: bytes of the body that an earlier transfer has brought.
+        received: bytes of the body that this one has brought, before decoding.
         last_modified: the file's time as the server gives it, None if it does not.
         length: bytes of the body by its Content-Length, None if it has none. Both are
             known only of bodies that come in more than one piece.
@@ -98,6 +99,7 @@ class Transfer:
     error: Exception | None = None
     headers: Mapping[str, str] = MappingProxyType({})
     outgoing: Outgoing | None = None
+    received = 0
     _hops = 0
     _raw_bytes = 0
     _header_bytes = 0
@@ -136,9 +138,9 @@ class Transfer:
         return self._hops > 0
 
     @property
-    def received(self) -> int:
-        """Bytes of the body that this transfer has brought, before decoding."""
-        return self.intake.received - self.offset
+    def succeeds(self) -> bool:
+        """Tell whether the status is one of success."""
+        return 200 <= self.status < 300
 
     # -- the body that comes ------------------------------------------------------
 
@@ -163,13 +165,14 @@ class Transfer:
         """
         if not self.status:
             self.status = self._handle().status()
-        if not 200 <= self.status < 300:
+        if not self.succeeds:
             return self._keep_text()
         intake, raw = self.intake, self.raw
         self.stalled = intake.busy and not intake.pump(self._put)
         while raw and not self.stalled:
             data = raw.popleft()
             self._raw_bytes -= len(data)
+            self.received += len(data)
             intake.take(data)
             if intake.received > self.request.max_bytes:
                 raise self.too_long()
@@ -283,7 +286,7 @@ class Transfer:
 
         Raises what the decoder finds wrong with the body as a whole.
         """
-        ok = 200 <= self.status < 300
+        ok = self.succeeds
         body = self.intake.finish() if ok else self._text
         self.lane.delivered += len(body)
         return Response(
