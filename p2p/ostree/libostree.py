@@ -15,7 +15,13 @@ from p2p.errors import LockedError, NoSpaceError, ReadOnlyError, RepositoryError
 from p2p.ostree.config import RepoMode
 from p2p.ostree.lock import locked
 from p2p.ostree.objects import Checksum
-from p2p.ostree.publish import NativePublisher, Plan, Publication, Publisher
+from p2p.ostree.publish import (
+    NativePublisher,
+    Plan,
+    Publication,
+    Publisher,
+    clear,
+)
 from p2p.ostree.refs import RefPath
 from p2p.ostree.stage import Stage
 
@@ -83,9 +89,7 @@ class LibostreePublisher:
                 with self._staged_refs(branches):
                     self._pull_local(remote, [*branches, *loose], publication)
                 loose = []
-        self._stage.remove(plan.staged)
-        self._stage.remove(commit.name for commit in publication.commits)
-        self._stage.remove(commit.detached_name for commit in publication.commits)
+        clear(self._stage, plan, publication)
 
     @contextmanager
     def _staged_refs(self, branches: dict[str, Checksum]) -> Iterator[None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -89,16 +89,13 @@ class Plan:
 
         """
         target = stage.target
-        complete = {
-            commit.checksum
-            for commit in publication.commits
-            if is_complete(target, commit.checksum)
-        }
+        complete = {c.checksum for c in publication.commits if _is_done(stage, c)}
         fresh = [c for c in publication.commits if c.checksum not in complete]
         names: set[ObjectName] = set()
         if fresh and not publication.metadata_only:
-            complete.update(_baselines(target, publication))
-            names = needed(stage.holdings, fresh, complete)
+            baseline = _baseline(target, publication)
+            complete |= {baseline} - {None}
+            names = needed(stage.holdings, fresh, baseline)
         staged = {name for name in names if stage.has(name)}
         present = names - staged
         if missing := [name for name in present if not target.has(name)]:
@@ -126,21 +123,30 @@ def is_complete(target: Repo, checksum: Checksum) -> bool:
     return target.has(name) and not target.is_partial(checksum)
 
 
-def _baselines(target: Repo, publication: Publication) -> Iterator[Checksum]:
-    """Yield the complete commits that the refs name now."""
+def _is_done(stage: Stage, commit: NewCommit) -> bool:
+    """Tell whether a commit was published, and cleared from the store (`clear`)."""
+    return is_complete(stage.target, commit.checksum) and not stage.has(commit.name)
+
+
+def _baseline(target: Repo, publication: Publication) -> Checksum | None:
+    """Return a complete commit that one of the refs names now, other than the new.
+
+    That a ref names it makes sure that no prune was killed while it removed it.
+    """
+    new = {commit.checksum for commit in publication.commits}
     for ref, _ in publication.refs:
-        checksum = target.refs.get(ref)
-        if checksum is not None and is_complete(target, checksum):
-            yield checksum
+        current = target.refs.get(ref)
+        if current is not None and current not in new and is_complete(target, current):
+            return current
+    return None
 
 
 def needed(
-    holdings: Holdings, commits: Iterable[NewCommit], complete: Iterable[Checksum]
+    holdings: Holdings, commits: Iterable[NewCommit], baseline: Checksum | None
 ) -> set[ObjectName]:
     """Return the names of the objects below the commits; their directories are read.
 
-    What a commit shares with the first of the complete ones, directory for directory,
-    is left out.
+    What a commit shares with the baseline, directory for directory, is left out.
 
     Raises:
         ObjectNotFoundError: a directory is missing.
@@ -148,9 +154,9 @@ def needed(
 
     """
     closure = Closure(load_baseline=holdings.load_baseline)
-    baseline = holdings.load_complete(next(iter(sorted(complete)), None))
+    old = holdings.load_complete(baseline)
     for commit in commits:
-        start = closure.add_commit(commit.commit, baseline)
+        start = closure.add_commit(commit.commit, old)
         for _ in walk(closure, start, holdings.load_dirtree):
             pass
         closure.check_bounds(commit.commit)
@@ -164,6 +170,13 @@ def vanished(missing: list[ObjectName]) -> ObjectNotFoundError:
         f"one of them is {min(missing)}",
         hint="Somebody pruned the repository meanwhile; pull again.",
     )
+
+
+def clear(stage: Stage, plan: Plan, publication: Publication) -> None:
+    """Remove from the store what was published; a commit after its objects."""
+    stage.remove(commit.detached_name for commit in publication.commits)
+    stage.remove(plan.staged)
+    stage.remove(commit.name for commit in publication.commits)
 
 
 class NativePublisher:
@@ -198,9 +211,7 @@ class NativePublisher:
                 # libostree holds the shared lock for this too.
                 regenerate(self._target)
         with writing(self._stage.repo.path):
-            self._stage.remove(plan.staged)
-            self._stage.remove(commit.name for commit in publication.commits)
-            self._stage.remove(commit.detached_name for commit in publication.commits)
+            clear(self._stage, plan, publication)
 
     def _link(self, names: Iterable[ObjectName], *, fsync: bool) -> None:
         """Link these objects from the store, durable before this returns."""

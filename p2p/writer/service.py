@@ -31,7 +31,7 @@ from p2p.ostree.messages import (
     Sync,
 )
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
-from p2p.ostree.publish import NewCommit, Publication
+from p2p.ostree.publish import NewCommit, Publication, is_complete
 from p2p.ostree.refs import RefPath, check_ref
 from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage
@@ -103,6 +103,8 @@ class WriterService:
         for name, form, data in request.objects:
             if name.type not in _STAGEABLE:
                 raise FormatError(f"{name} cannot be staged as an object")
+            if name.type is ObjectType.COMMIT and is_complete(self.repo, name.checksum):
+                continue
             try:
                 if form is Form.CANONICAL:
                     self.stage.put(name, data)
