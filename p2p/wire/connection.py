@@ -80,6 +80,11 @@ class Connection:
         return bool(self._outbox)
 
     @property
+    def awaits_pong(self) -> bool:
+        """Tell whether our last PING is not answered yet."""
+        return self._ping is not None
+
+    @property
     def queued_control_bytes(self) -> int:
         """How much control waits; past 256 KiB the session fails."""
         return self._outbox.control_bytes
@@ -225,6 +230,10 @@ class Connection:
         """Queue state about an open request; what already waits is replaced."""
         request = message.request
         exchange = self._owed.find(request)
+        if isinstance(message, m.Have):
+            exchange.move(Signal.UPDATE)
+            self._send_have(exchange.request, message)
+            return
         body = layout.encode(message)
         if isinstance(message, m.Status):
             exchange.move(Signal.STATUS)
@@ -232,24 +241,22 @@ class Connection:
             return
         check_update(exchange.request, message)
         exchange.move(Signal.UPDATE)
-        if isinstance(message, m.Units):
-            key = ("units", request, message.index)
-            self._outbox.put(body, key=key, about=request)
-        else:
-            self._merge_have(message)
+        key = ("units", request, message.index)
+        self._outbox.put(body, key=key, about=request)
 
-    def _merge_have(self, message: m.Have) -> None:
-        request = message.request
-        key = ("have", request)
+    def _send_have(self, request: m.Request, message: m.Have) -> None:
+        key = ("have", request.request)
         waiting = self._outbox.waiting(key)
-        if isinstance(waiting, m.Have):
-            merged = sorted({*waiting.indices, *message.indices})
-            if len(merged) <= MAX_HAVE_INDICES:
-                message = m.Have(request, tuple(merged))
-            else:
-                self._outbox.settle(key)
-        body = layout.encode(message)
-        self._outbox.put(body, key=key, about=request, message=message)
+        before = waiting.indices if isinstance(waiting, m.Have) else ()
+        merged = sorted({*before, *message.indices})
+        full = MAX_HAVE_INDICES * ((len(merged) - 1) // MAX_HAVE_INDICES)
+        last = m.Have(request.request, tuple(merged[full:]))
+        body = layout.encode(last)
+        check_update(request, last)
+        for start in range(0, full, MAX_HAVE_INDICES):
+            indices = tuple(merged[start : start + MAX_HAVE_INDICES])
+            self._outbox.put(layout.encode(m.Have(request.request, indices)))
+        self._outbox.put(body, key=key, about=request.request, message=last)
 
     # -- bytes in ------------------------------------------------------------------
 

@@ -99,6 +99,7 @@ LAYOUTS = (
             "max_names": integer(limits.NAMES[0], limits.NAMES[-1]),
             "port": _U16,
             "dial": _U32,
+            "signing_key": blob(0, 32, 32),
         },
     ),
     Layout(

@@ -47,6 +47,8 @@ class Hello:
         max_names: how many names those may hold together; see `Request` costs.
         port: TCP port the sender listens on, 0 for none.
         dial: counts the dials of this process from 1; 0 from who accepted.
+        signing_key: Ed25519 public key that the sender signs lists of unit hashes
+            with; empty if it signs none.
 
     """
 
@@ -60,6 +62,7 @@ class Hello:
     seen_seq: int = 0
     max_requests: int = 256
     max_names: int = 4096
+    signing_key: bytes = b""
     abilities: frozenset[str] = frozenset()
     minor: int = MINOR_VERSION
 
@@ -307,7 +310,8 @@ class Hashes:
         size: length of the object's canonical form.
         first: index of the first unit in `hashes`.
         hashes: SHA-256 of each unit, 32 bytes each.
-        signer: Ed25519 public key; the signer's device id derives from it.
+        signer: Ed25519 public key of who made the list. It stands for the device
+            that announced it as its `signing_key`.
         signature: over `p2p.wire.hashes.statement`; not checked here.
 
     """
@@ -330,7 +334,10 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Have:
-    """Objects of a watched commit, by closure index, that came since."""
+    """Objects of a watched commit, by closure index, that came since.
+
+    The Connection merges, sorts and divides them into messages as needed.
+    """
 
     request: RequestId
     indices: tuple[int, ...]

@@ -97,11 +97,6 @@ class Outbox:
         found = self._control.get(key)
         return found.message if found else None
 
-    def settle(self, key: Hashable) -> None:
-        """Let what waits under a key be replaced no more."""
-        self._serial += 1
-        self._control[self._serial] = self._control.pop(key)
-
     def put_bulk(self, request: int, pieces: Iterable[bytes]) -> None:
         """Queue the bulk of an answer."""
         views = deque([memoryview(piece) for piece in pieces if piece])

@@ -18,6 +18,7 @@ HELLO = m.Hello(
     seen_seq=41,
     port=7878,
     dial=1,
+    signing_key=b"k" * 32,
     abilities=frozenset({m.ABILITY_TAKE}),
 )
 
@@ -131,6 +132,7 @@ hellos = st.builds(
     seen_seq=numbers(limits.U63),
     max_requests=st.sampled_from(limits.REQUESTS),
     max_names=st.sampled_from(limits.NAMES),
+    signing_key=st.sampled_from([b"", b"k" * 32]),
     abilities=st.frozensets(texts(limits.MAX_ABILITY_BYTES, 1), max_size=8),
     minor=numbers(limits.U16),
 )

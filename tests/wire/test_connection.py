@@ -553,16 +553,27 @@ def test_updates_that_wait_are_merged() -> None:
     ]
 
 
-def test_updates_too_many_for_one_message_are_all_sent() -> None:
+def test_updates_too_many_for_one_message_are_divided() -> None:
     pair = ConnectionPair()
     pair.open(m.Watch(R1, COMMIT, 1_000_000))
     pair.send(pair.acceptor, m.Map(R1, bytes(125_000)))
-    half = limits.MAX_HAVE_INDICES - 1
-    pair.acceptor.send(m.Have(R1, tuple(range(half))))
-    pair.acceptor.send(m.Have(R1, tuple(range(half, 2 * half))))
+    most = limits.MAX_HAVE_INDICES
+    pair.acceptor.send(m.Have(R1, tuple(range(2 * most, 0, -1))))
     pair.acceptor.send(m.Have(R1, (999_999,)))
+    pair.acceptor.send(m.Have(R1, tuple(range(most - 1))))
     events = pair.carry(pair.acceptor)
-    assert [len(e.indices) for e in events if isinstance(e, m.Have)] == [half, half + 1]
+    found = [event.indices for event in events if isinstance(event, m.Have)]
+    assert found[0] == tuple(range(1, most + 1))
+    assert {i for part in found for i in part} == {*range(2 * most + 1), 999_999}
+    assert list(map(len, found)) == [most, most, most]
+
+
+def test_an_update_must_name_objects() -> None:
+    pair = watching()
+    for indices in ((), (-1,)):
+        with pytest.raises(LocalProtocolError):
+            pair.acceptor.send(m.Have(R1, indices))
+    assert not pair.acceptor.has_output
 
 
 def test_updates_that_wait_are_dropped_when_the_watch_ends() -> None:
@@ -605,7 +616,9 @@ def test_state_that_waits_is_replaced() -> None:
 def test_ping_is_answered_by_the_connection() -> None:
     pair = ConnectionPair()
     pair.send(pair.dialler, m.Ping(77))
+    waits = [pair.dialler.awaits_pong]
     assert pair.carry(pair.acceptor) == [m.Pong(77)]
+    assert [*waits, pair.dialler.awaits_pong] == [True, False]
     pair.send(pair.dialler, m.Ping(78))
 
 

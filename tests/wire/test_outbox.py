@@ -27,24 +27,14 @@ def test_control_keeps_its_order_and_state_its_place() -> None:
     assert not outbox
 
 
-def test_settled_state_is_not_replaced() -> None:
-    outbox = Outbox()
-    outbox.put(b"first", key="k")
-    outbox.settle("k")
-    outbox.put(b"second", key="k")
-    assert outbox.pop_control() == frames(b"first", b"second")
-
-
 def test_what_is_about_a_request_goes_with_it() -> None:
     outbox = Outbox()
     outbox.put(b"status", key="s", about=3)
     outbox.put(b"other", key="o", about=4)
-    outbox.put(b"settled", key="h", about=3)
-    outbox.settle("h")
     outbox.put_bulk(3, [b"bulk"])
     outbox.drop(3)
     assert outbox.bulk_bytes == 0
-    assert outbox.pop_control() == frames(b"other", b"settled")
+    assert outbox.pop_control() == frames(b"other")
     assert outbox.pop_slice() is None
 
 
