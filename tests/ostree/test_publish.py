@@ -493,37 +493,40 @@ def test_a_failed_sync_publishes_nothing(
     assert_untouched(repo)
 
 
-PUBLISH = """
+IMPORTS = """
 from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage
-from tests.ostree.samples import SAMPLE
-from tests.ostree.test_publish import publication, publish
-with Stage(Repo.open(sys.argv[1])) as stage:
-    publish(stage, publication(SAMPLE, detached=b""))
+from tests.ostree.test_publish import SMALL, publication, publish
 """
+PUBLISH = """
+with Stage(Repo.open(sys.argv[1])) as stage:
+    publish(stage, publication(SMALL, detached=b""))
+"""
+SMALL = sample({"a": b"a", "d": {"b": b"b"}})
 
 
 def test_a_publisher_killed_anywhere_leaves_nothing_dangling(repo: Repo) -> None:
     path = Path(repo.path)
     with Stage(repo) as stage:
-        put(stage, SAMPLE)
+        put(stage, SMALL)
     kept = path.parent / "kept"
     shutil.copytree(path, kept, symlinks=True)
-    killing.run(path, PUBLISH, repo.path)
-    assert_complete(repo, SAMPLE)
-    for at in range(1, killing.steps(path) + 1):
-        shutil.rmtree(path)
-        shutil.copytree(kept, path, symlinks=True)
-        done = killing.run(path, PUBLISH, repo.path, at=at)
-        assert done.returncode == -9, done.stderr
-        assert_sound(repo)
-        with Stage(repo) as stage:
-            lost = [n for n in SAMPLE.objects if not stage.holdings.has(n)]
-            assert lost == [], f"killed at step {at}"
-            publish(stage, publication(SAMPLE, detached=b""))
-            assert staged(stage) == []
-        assert_complete(repo, SAMPLE)
-        assert repo.refs.get(MAIN) == SAMPLE.checksum
+    with killing.killer(path, IMPORTS, PUBLISH, repo.path) as killer:
+        steps = killer.run()
+        assert_complete(repo, SMALL)
+        for at in range(1, steps + 1):
+            shutil.rmtree(path)
+            shutil.copytree(kept, path, symlinks=True)
+            killer.run(at)
+            assert_sound(repo)
+            with Stage(repo) as stage:
+                lost = [n for n in SMALL.objects if not stage.holdings.has(n)]
+                assert lost == [], f"killed at step {at}"
+                publish(stage, publication(SMALL, detached=b""))
+                assert staged(stage) == []
+            assert_complete(repo, SMALL)
+            assert repo.refs.get(MAIN) == SMALL.checksum
+    assert steps > 20
 
 
 # -- locks, space, summary -------------------------------------------------------------

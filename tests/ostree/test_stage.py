@@ -41,11 +41,13 @@ from tests.ostree.samples import MODES, SAMPLE, file_object, make_repo
 from tests.trees import MIB
 
 AFTER_A_POWER_CUT = "another boot"
-STAGE_AND_DIE = """
+IMPORTS = """
 import os, signal
 from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage
 from tests.ostree.samples import SAMPLE
+"""
+STAGE_AND_DIE = """
 stage = Stage(Repo.open(sys.argv[1]))
 for name, data in SAMPLE.objects.items():
     stage.put(name, data)
@@ -53,8 +55,6 @@ stage.put_commitmeta(SAMPLE.checksum, b"")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 RECOVER = f"""
-from p2p.ostree.repo import Repo
-from p2p.ostree.stage import Stage
 Stage(Repo.open(sys.argv[1]), boot_id={AFTER_A_POWER_CUT!r}).close()
 """
 
@@ -90,7 +90,7 @@ def place(repo: Repo, name: ObjectName) -> Path:
 
 
 def stage_and_die(repo: Repo) -> None:
-    done = killing.run(Path(repo.path), STAGE_AND_DIE, repo.path)
+    done = killing.run(Path(repo.path), IMPORTS + STAGE_AND_DIE, repo.path)
     assert done.returncode == -9, done.stderr
 
 
@@ -602,15 +602,15 @@ def test_a_recovery_that_is_killed_anywhere_is_begun_again(repo: Repo) -> None:
         tear(place(repo, name))
     kept = Path(f"{repo.path}-kept")
     shutil.copytree(store(repo), kept, symlinks=True)
-    killing.run(Path(repo.path), RECOVER, repo.path)
-    assert staged(repo) == {EMPTY}
-    for at in range(1, killing.steps(Path(repo.path)) + 1):
-        shutil.rmtree(store(repo))
-        shutil.copytree(kept, store(repo), symlinks=True)
-        done = killing.run(Path(repo.path), RECOVER, repo.path, at=at)
-        assert done.returncode == -9, done.stderr
-        with Stage(repo, boot_id=AFTER_A_POWER_CUT):
-            assert staged(repo) == {EMPTY}, f"killed at step {at}"
+    with killing.killer(Path(repo.path), IMPORTS, RECOVER, repo.path) as killer:
+        steps = killer.run()
+        assert staged(repo) == {EMPTY}
+        for at in range(1, steps + 1):
+            shutil.rmtree(store(repo))
+            shutil.copytree(kept, store(repo), symlinks=True)
+            killer.run(at)
+            with Stage(repo, boot_id=AFTER_A_POWER_CUT):
+                assert staged(repo) == {EMPTY}, f"killed at step {at}"
 
 
 def test_refs_that_a_killed_publisher_left_in_the_store_go(repo: Repo) -> None:
