@@ -4,6 +4,7 @@ import io
 import os
 import resource
 import threading
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -417,20 +418,45 @@ async def stall(exchange: Exchange) -> None:
     await exchange.stall()
 
 
-async def test_nothing_comes_of_a_cancelled_transfer(fetcher: Fetcher) -> None:
+@pytest.mark.parametrize("window", [PIECE_BYTES, 16 * MIB])
+async def test_nothing_comes_of_a_cancelled_transfer(
+    fetcher: Fetcher, window: int
+) -> None:
     async with serving(answer(200, bytes(MIB))) as server:
-        inbox = fetcher.inbox(window_bytes=PIECE_BYTES)
-        dropped = inbox.start(get(server.url))
-        await inbox.next_events()  # not consumed, so that more waits in its inbox
+        inbox = fetcher.inbox(window_bytes=window)
+        dropped = [inbox.start(get(server.url)) for _ in range(3)]
+        taken = 0
+        for event in await inbox.next_events():
+            taken += len(event.data if isinstance(event, Chunk) else b"")
         await trio.testing.wait_all_tasks_blocked(0.02)
-        inbox.cancel(dropped)
-        inbox.cancel(dropped)
-        inbox.consumed(PIECE_BYTES)
+        for transfer in [*dropped, *dropped]:
+            inbox.cancel(transfer)
+        inbox.consumed(taken)
         for _ in range(20):
             kept = inbox.start(get(server.url))
             data, end = await finish(inbox, kept)
             assert isinstance(end, Done)
             assert len(data) == MIB
+
+
+async def test_what_is_on_its_way_while_its_transfer_is_cancelled_is_dropped(
+    fetcher: Fetcher,
+) -> None:
+    async with serving(answer(200, b"x")) as server:
+        inbox = fetcher.inbox(window_bytes=4)
+        for _ in range(50):
+            transfer = inbox.start(get(server.url))
+            # Let the thread work without giving this one the chance to look.
+            time.sleep(0.002)  # noqa: ASYNC251
+            inbox.cancel(transfer)
+        _, end = await finish(inbox, inbox.start(get(server.url)))
+        assert isinstance(end, Done)
+
+
+async def test_an_option_that_cannot_be_set_is_told(fetcher: Fetcher) -> None:
+    access = replace(ACCESS, user_agent="\N{SNOWMAN}")
+    with pytest.raises(UnicodeEncodeError):
+        await fetcher.fetch(replace(get("http://127.0.0.1:1/"), access=access))
 
 
 async def test_what_was_cancelled_before_its_turn_is_never_asked_for(

@@ -108,8 +108,16 @@ async def test_a_client_certificate_is_shown_to_who_asks_for_it(
 def refuse_one_client(listener: socket.socket, context: ssl.SSLContext) -> None:
     """Shake hands with a client that lacks a certificate, and say so in an alert."""
     connection, _ = listener.accept()
-    with connection, contextlib.suppress(ssl.SSLError, ConnectionError):
-        context.wrap_socket(connection, server_side=True).read()
+    tls = context.wrap_socket(
+        connection, server_side=True, do_handshake_on_connect=False
+    )
+    with tls:
+        with contextlib.suppress(ssl.SSLError):
+            tls.do_handshake()
+        # Closed with bytes unread, the alert might be lost to a reset.
+        with contextlib.suppress(ConnectionError):
+            while os.read(tls.fileno(), 4096):
+                pass
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
