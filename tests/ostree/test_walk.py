@@ -206,5 +206,79 @@ def test_the_bounds_of_a_commit_look_at_its_own_directories_only() -> None:
     assert closure.check_bounds(commit(1)) == 1
 
 
+# -- beside a baseline -----------------------------------------------------------
+
+
+def beside(trees: dict[int, DirTree], *, old: int, new: int) -> list[ObjectName]:
+    """What a walk of the commit of directory `new` names beside that of `old`."""
+    closure = Closure(load_baseline=lambda name: trees[int(name, 16)])
+    start = closure.add_commit(commit(new), commit(old))
+    return list(walk(closure, start, lambda name: trees[int(name, 16)]))
+
+
+def test_what_is_in_the_same_place_of_a_baseline_is_passed_over() -> None:
+    trees = {
+        1: directory(2, 3, files=(7, 8)),
+        2: directory(files=(9,)),
+        3: directory(files=(10,)),
+        4: directory(2, 5, files=(7, 11)),
+        5: directory(files=(10, 12)),
+    }
+    # d0 is the same directory, d1 has one file more, and so has the root.
+    assert sorted(beside(trees, old=1, new=4)) == sorted(
+        [tree(4), meta(), tree(5), file(11), file(12)]
+    )
+
+
+def test_a_directory_that_moved_is_walked() -> None:
+    trees = {
+        1: directory(2),
+        2: directory(files=(9,)),
+        3: directory(5, 2),
+        5: directory(),
+    }
+    names = beside(trees, old=1, new=3)
+    assert {tree(2), file(9)} <= set(names)
+
+
+def test_metadata_that_the_baseline_lacks_is_named() -> None:
+    other = Checksum("e" * 64)
+    trees = {
+        1: directory(2),
+        2: directory(),
+        3: DirTree((), (("d000000", checksum(2), other),)),
+    }
+    names = beside(trees, old=1, new=3)
+    assert meta(other) in names
+    assert tree(2) not in names
+
+
+def test_a_baseline_whose_directory_is_lost_saves_nothing() -> None:
+    trees = {1: directory(2), 2: directory(files=(9,)), 3: directory(2, files=(8,))}
+    closure = Closure(load_baseline=lambda _: DirTree())
+    start = closure.add_commit(commit(3), commit(1))
+    names = list(walk(closure, start, lambda name: trees[int(name, 16)]))
+    assert {tree(2), file(9), file(8)} <= set(names)
+
+
+def test_a_directory_that_is_passed_over_counts_as_one_path() -> None:
+    trees = {1: directory(2), 2: directory(files=(8, 9)), 3: directory(2, files=(7,))}
+    closure = Closure(
+        Limits(paths=2, depth=1), load_baseline=lambda name: trees[int(name, 16)]
+    )
+    start = closure.add_commit(commit(3), commit(1))
+    for _ in walk(closure, start, lambda name: trees[int(name, 16)]):
+        pass
+    assert closure.check_bounds(commit(3)) == 2
+
+
+def test_without_a_way_to_read_it_a_baseline_saves_nothing() -> None:
+    trees = {1: directory(2), 2: directory(files=(9,)), 3: directory(2)}
+    closure = Closure()
+    start = closure.add_commit(commit(3), commit(1))
+    names = list(walk(closure, start, lambda name: trees[int(name, 16)]))
+    assert {tree(2), file(9)} <= set(names)
+
+
 def test_limits_are_errors_of_the_data() -> None:
     assert issubclass(LimitError, FormatError)

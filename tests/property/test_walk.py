@@ -59,8 +59,8 @@ def unfold(tree: Tree, number: int) -> tuple[set[ObjectName], int, int]:
     return names, paths, levels + 1
 
 
-def commit() -> Commit:
-    return Commit(root_dirtree=checksum(0), root_dirmeta=checksum(300), timestamp=0)
+def commit(root: int = 0) -> Commit:
+    return Commit(root_dirtree=checksum(root), root_dirmeta=checksum(300), timestamp=0)
 
 
 @given(trees())
@@ -92,6 +92,34 @@ def test_directories_may_come_in_any_order(tree: Tree, random: Random) -> None:
     assert closure.named >= expected
     assert closure.check_bounds(commit()) == paths
     assert not closure.unread
+
+
+@given(trees(), trees())
+def test_beside_a_baseline_only_what_it_has_is_left_out(old: Tree, new: Tree) -> None:
+    """The new commit's directories are numbered from 50, some as in the old one."""
+    shared = {n for n in new if n in old and new[n] == old[n] and n > 0}
+
+    def key(number: int) -> int:
+        return number if number in shared else number + 50
+
+    both = dict(old)
+    both |= {
+        key(n): (tuple(map(key, subtrees)), files)
+        for n, (subtrees, files) in new.items()
+        if n not in shared
+    }
+
+    def load(name: Checksum) -> DirTree:
+        return as_dirtree(both[int(name, 16)])
+
+    closure = Closure(load_baseline=load)
+    start = closure.add_commit(commit(50), commit())
+    named = set(walk(closure, start, load))
+    meta = ObjectName(checksum(300), ObjectType.DIRMETA)
+    expected = unfold(both, 50)[0] | {meta}
+    here = unfold(both, 0)[0] | {meta}
+    assert named <= expected
+    assert named | here >= expected
 
 
 @given(trees(), st.integers(0, 40), st.integers(1, 7))
