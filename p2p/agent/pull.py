@@ -7,15 +7,16 @@ repository before the last step, and everything staged survives an interruption.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
 
-from p2p.agent.stager import Outcome, Stager
+from p2p.agent.company import Company
 from p2p.agent.survey import Survey, Tally
 from p2p.agent.writing import Writer
-from p2p.errors import IntegrityError, ObjectNotFoundError, OriginNotFoundError
+from p2p.errors import ObjectNotFoundError, OriginNotFoundError
 from p2p.ostree.config import RemoteConfig, RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.messages import Form, Publish, StageObjects, StageSignatures
@@ -30,13 +31,6 @@ from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock, Head
 from p2p.trust.sign import KeyId
 from p2p.trust.verify import Verifier
-from p2p.web.bulk import (
-    ObjectEvent,
-    ObjectFailed,
-    ObjectPiece,
-    ObjectReceived,
-    ObjectRestarted,
-)
 from p2p.web.origin import Origin
 
 # How many objects the origin client has to choose from, over all its connections.
@@ -119,9 +113,14 @@ class Pull:
         remote: RemoteConfig,
         request: PullRequest,
         now: Callable[[], float],
+        company: Company | None = None,
     ) -> None:
-        """The writer must have the repository's staging store open."""
+        """The writer must have the repository's staging store open.
+
+        `company` are the neighbours to draw on and to share with, if any.
+        """
         self.status = PullStatus()
+        self._company = company or Company.nobody()
         self._repo = repo
         self._holdings = Holdings.of(repo)
         self._origin = origin
@@ -135,9 +134,6 @@ class Pull:
         self.status.local = self._survey.local
         archive = repo.config.mode is RepoMode.ARCHIVE
         self._form = Form.FILEZ if archive else Form.CANONICAL
-        self._stager = Stager(writer, self._staged)
-        self._large_metadata: dict[ObjectName, list[bytes]] = {}
-        self._finished = trio.Event()
 
     async def run(self) -> tuple[PulledRef, ...]:
         """Pull everything asked for; what was staged is kept if this raises.
@@ -267,12 +263,15 @@ class Pull:
         await trio.to_thread.run_sync(self._survey_commits, targets, commits)
         self._refresh()
         if not self._survey.complete:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._stager.run)
-                nursery.start_soon(self._receive)
-                self._ask()
-                await self._finished.wait()
-                nursery.cancel_scope.cancel()
+            with self._company.fetching(
+                survey=self._survey,
+                writer=self._writer,
+                origin=self._origin,
+                form=self._form,
+                scratch=os.path.join(self._repo.path, "tmp"),
+                progressed=self._refresh,
+            ) as fetching:
+                await fetching.run(wanted[-1])
         for commit in commits:
             self._survey.closure.check_bounds(commit)
 
@@ -285,64 +284,6 @@ class Pull:
         baseline = next((commit for commit in baselines if commit is not None), None)
         for commit in commits:
             self._survey.add_commit(commit, baseline)
-
-    def _ask(self) -> None:
-        room = ASKED_AT_ONCE - len(self._survey.awaited)
-        for name in self._survey.take(max(room, 0)):
-            self._origin.want(name, form=self._form)
-
-    async def _receive(self) -> None:
-        while True:
-            for event in await self._origin.next_events():
-                self._handle(event)
-            self._ask()
-            self._refresh()
-
-    def _handle(self, event: ObjectEvent) -> None:
-        match event:
-            case ObjectReceived(name, data):
-                self._take(name, data)
-            case ObjectPiece(name) if name.type is not ObjectType.FILE:
-                self._take_metadata_piece(event)
-            case ObjectPiece(name, offset, data, last, size):
-                if offset == 0:
-                    self._stager.begin(name, self._form, size)
-                self._stager.add_piece(name, data, last=last)
-            case ObjectRestarted(name):
-                self._large_metadata.pop(name, None)
-            case ObjectFailed(name, error):
-                raise error
-
-    def _take(self, name: ObjectName, data: bytes) -> None:
-        if name.type is ObjectType.FILE:
-            self._stager.add(name, self._form, data)
-            return
-        if name.type is ObjectType.DIRTREE:
-            self._survey.add_dirtree(name, data)
-        self._stager.add(name, Form.CANONICAL, data)
-
-    def _take_metadata_piece(self, piece: ObjectPiece) -> None:
-        """Put a directory of thousands of entries together; it has a bounded size."""
-        parts = self._large_metadata.setdefault(piece.name, [])
-        parts.append(piece.data)
-        if piece.last:
-            self._take(piece.name, b"".join(self._large_metadata.pop(piece.name)))
-
-    def _staged(self, outcome: Outcome) -> None:
-        """Take note of what the writer said."""
-        for rejection in outcome.rejected:
-            # The origin client verified it, so it was damaged in between.
-            raise IntegrityError(
-                f"object {rejection.name} on its way to the disk",
-                expected=rejection.name.checksum,
-                got=rejection.reason,
-            )
-        self._survey.acknowledge(outcome.staged)
-        self._origin.consumed(outcome.consumed)
-        self._ask()
-        self._refresh()
-        if self._survey.complete:
-            self._finished.set()
 
     def _refresh(self) -> None:
         survey, status = self._survey, self.status

@@ -87,9 +87,13 @@ class Sharing:
         self._refs[ref, collection] = commit
         self._changed()
 
-    def add_object(self, name: ObjectName) -> None:
-        """Answer for one more object of a commit that is being pulled."""
-        self._names[m.prefix_of(name)] = name
+    def add_objects(self, names: Iterable[ObjectName]) -> None:
+        """Answer for more objects of a commit that is being pulled."""
+        for name in names:
+            self._names[m.prefix_of(name)] = name
+            for shared in self._commits.values():
+                if name in shared.index:
+                    shared.here.add(shared.index[name])
 
     def remove(self, checksum: Checksum) -> None:
         """Stop sharing a commit and what only it reaches."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import trio
@@ -51,15 +51,23 @@ class Stager:
         """`report` is called after each batch, in the task of `run`."""
         self._writer = writer
         self._report = report
-        self._whole: deque[tuple[ObjectName, Form, bytes]] = deque()
+        self._whole: deque[tuple[ObjectName, Form, bytes, bool]] = deque()
         self._pieces: deque[Request] = deque()
+        self._files: deque[tuple[ObjectName, int, Iterator[bytes]]] = deque()
         self._dead: set[ObjectName] = set()
         self._wake = trio.Event()
         self._unsynced = 0
 
-    def add(self, name: ObjectName, form: Form, data: bytes) -> None:
-        """Queue a whole object."""
-        self._whole.append((name, form, data))
+    def add(
+        self, name: ObjectName, form: Form, data: bytes, *, credit: bool = True
+    ) -> None:
+        """Queue a whole object; `credit` says whether to report it as consumed."""
+        self._whole.append((name, form, data, credit))
+        self._wake.set()
+
+    def add_file(self, name: ObjectName, size: int, pieces: Iterable[bytes]) -> None:
+        """Queue an object in canonical form that lies in a file."""
+        self._files.append((name, size, iter(pieces)))
         self._wake.set()
 
     def begin(self, name: ObjectName, form: Form, size: int | None) -> None:
@@ -80,25 +88,43 @@ class Stager:
     async def run(self) -> None:
         """Feed the writer until cancelled; raises what the writer reports."""
         while True:
-            if not (self._whole or self._pieces):
+            if not (self._whole or self._pieces or self._files):
                 self._wake = trio.Event()
                 await self._wake.wait()
             if self._pieces:
                 await self._send_piece(self._pieces.popleft())
             if self._whole:
                 await self._send_batch()
+            if self._files:
+                await self._send_file(*self._files.popleft())
             if self._unsynced >= SYNC_BYTES:
                 self._unsynced = 0
                 await self._writer.call(Sync())
 
     async def _send_batch(self) -> None:
         batch: list[tuple[ObjectName, Form, bytes]] = []
-        size = 0
+        size = credited = 0
         while self._whole and size < BATCH_BYTES and len(batch) < BATCH_OBJECTS:
-            batch.append(self._whole.popleft())
-            size += len(batch[-1][2])
+            name, form, data, credit = self._whole.popleft()
+            batch.append((name, form, data))
+            size += len(data)
+            credited += len(data) if credit else 0
         done = await self._writer.call(StageObjects(tuple(batch)))
-        self._done((name for name, _, _ in batch), done.rejected, size)
+        self._unsynced += size
+        self._done((name for name, _, _ in batch), done.rejected, credited)
+
+    async def _send_file(
+        self, name: ObjectName, size: int, pieces: Iterator[bytes]
+    ) -> None:
+        await self._writer.call(BeginObject(name, Form.CANONICAL, size))
+        left = size
+        for piece in pieces:
+            left -= len(piece)
+            done = await self._writer.call(AddPiece(name, piece, left <= 0))
+            if done.rejected or left <= 0:
+                self._unsynced += size
+                self._done([name], done.rejected, 0)
+                return
 
     async def _send_piece(self, request: Request) -> None:
         match request:
@@ -110,6 +136,7 @@ class Stager:
                 self._dead.discard(name)
         done = await self._writer.call(request)
         if isinstance(request, AddPiece):
+            self._unsynced += len(request.data)
             self._dead.update(rejection.name for rejection in done.rejected)
             names = [request.name] if request.last else []
             self._done(names, done.rejected, len(request.data))
@@ -117,7 +144,6 @@ class Stager:
     def _done(
         self, names: Iterable[ObjectName], rejected: tuple[Rejection, ...], size: int
     ) -> None:
-        self._unsynced += size
         bad = {rejection.name for rejection in rejected}
         staged = tuple(name for name in names if name not in bad)
         self._report(Outcome(staged, rejected, size))

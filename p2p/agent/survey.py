@@ -123,6 +123,11 @@ class Survey:
         self.awaited.update(names)
         return names
 
+    def take_all(self) -> tuple[ObjectName, ...]:
+        """Return all that is missing, directories first; it counts as awaited."""
+        count = len(self.missing_metadata) + len(self.missing_content)
+        return tuple(self.take(count))
+
     def acknowledge(self, names: Iterable[ObjectName]) -> None:
         """Take note that these were staged."""
         for name in names:

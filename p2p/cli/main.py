@@ -26,6 +26,7 @@ _MODULES = {
     "pull": "pull",
     "push": "push",
     "remote": "remote",
+    "serve": "serve",
     "show": "tree",
     "treehub": "origin",
 }

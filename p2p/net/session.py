@@ -16,12 +16,15 @@ from p2p.errors import Error, RemoteProtocolError, TransportError, TransportTime
 from p2p.net.transport import Transport
 from p2p.wire import messages as m
 from p2p.wire.connection import Connection
+from p2p.wire.limits import UNIT_BYTES
 from p2p.wire.session import Side
 
 # The other side answers PING at once, so silence for so long means that it is gone,
 # suspended, or behind a link that no longer exists.
 PING_AFTER_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
+# Two units: one on its way while the next one waits.
+QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
 # How long last words may take.
 FAREWELL_SECONDS: Final = 1.0
 
@@ -43,6 +46,7 @@ class Session:
         self.sent_bytes = 0
         self._stream = stream
         self._wake = trio.Event()
+        self._drained = trio.Event()
         self._last_heard = 0.0
         self._farewell: m.Bye | None = None
 
@@ -57,14 +61,30 @@ class Session:
         self.connection.send(message)
         self._wake.set()
 
+    async def wait_for_room(self) -> None:
+        """Wait until little bulk is queued, so that more may be read from the disk."""
+        while self.connection.queued_bulk_bytes > QUEUED_BULK_BYTES:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
     def leave(self, reason: m.Farewell, text: str = "") -> None:
         """End the session once what is queued before was sent."""
         if self._farewell is None:
             self._farewell = m.Bye(reason, text)
         self._wake.set()
 
-    async def run(self, hello: m.Hello, receive: Callable[[m.Message], None]) -> None:
-        """Talk until one side leaves; `receive` gets every message, HELLO first.
+    async def run(
+        self,
+        hello: m.Hello,
+        receive: Callable[[m.Message], None],
+        count: Callable[[int], None],
+    ) -> None:
+        """Talk until one side leaves.
+
+        Args:
+            hello: what we say of ourselves.
+            receive: gets every message of the peer, HELLO first.
+            count: hears how many bytes came, before what they complete.
 
         Raises:
             RemoteProtocolError: the peer broke the protocol; it was told.
@@ -77,19 +97,22 @@ class Session:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch)
                 nursery.start_soon(self._write, nursery.cancel_scope)
-                await self._read(receive)
+                await self._read(receive, count)
                 # What they asked for before they left is of no use to anybody.
                 nursery.cancel_scope.cancel()
         finally:
             await self._stream.aclose()
 
-    async def _read(self, receive: Callable[[m.Message], None]) -> None:
+    async def _read(
+        self, receive: Callable[[m.Message], None], count: Callable[[int], None]
+    ) -> None:
         while True:
             data = await self._stream.receive_some()
             if not data:
                 return
             self._last_heard = trio.current_time()
             self.received_bytes += len(data)
+            count(len(data))
             self.connection.receive_data(data)
             try:
                 while (message := self.connection.next_event()) is not None:
@@ -109,6 +132,7 @@ class Session:
                 data = b"".join(buffers)
                 self.sent_bytes += len(data)
                 await self._stream.send_all(data)
+                self._drained.set()
             elif self._farewell is not None:
                 await self._say_last(self._farewell)
                 whole.cancel()

@@ -48,6 +48,11 @@ class Holdings:
         """Return the holdings of a repository whose store a writer has open."""
         return cls(open_store(target), target)
 
+    @classmethod
+    def published(cls, target: Repo) -> Holdings:
+        """Return the holdings of a repository without what is staged."""
+        return cls(target, target)
+
     def size(self, name: ObjectName) -> int | None:
         """Return how many bytes the object takes on disk, or None if it is not here."""
         for repo in (self._stage, self._target):

@@ -1,0 +1,238 @@
+"""Turns neighbours' answers into events, and the scheduler's requests into messages.
+
+The scheduler numbers its requests for itself; a session numbers its own. What a unit
+must hash to is kept here, because the scheduler holds no hashes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import nacl.exceptions
+import nacl.signing
+
+from p2p.agent.scratch import Scratch
+from p2p.ostree.messages import Form
+from p2p.ostree.objects import Checksum, ObjectName
+from p2p.swarm import action as a
+from p2p.swarm import event as e
+from p2p.wire import messages as m
+from p2p.wire.bitmap import unpack
+from p2p.wire.hashes import statement
+from p2p.wire.limits import MAX_PAGE_HASHES, UNIT_BYTES
+
+Asked = a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An object that arrived and is not accepted yet; giver None is the origin."""
+
+    name: ObjectName
+    giver: m.DeviceId | None
+    form: Form
+    data: bytes
+
+
+@dataclass(slots=True)
+class _HashList:
+    """The unit hashes in force for one object."""
+
+    size: int
+    hashes: dict[int, bytes]
+
+
+class Answers:
+    """What is asked of neighbours and not answered yet."""
+
+    def __init__(
+        self,
+        tell: Callable[[e.Event], None],
+        land: Callable[[Delivery], None],
+        scratch: Scratch,
+    ) -> None:
+        """Tell events with `tell`, hand over whole objects with `land`."""
+        self._tell = tell
+        self._land = land
+        self._scratch = scratch
+        self._asked: dict[tuple[m.DeviceId, int], Asked] = {}
+        self._numbers: dict[tuple[m.DeviceId, int], int] = {}
+        self._hashes: dict[ObjectName, _HashList] = {}
+        self._units: dict[tuple[ObjectName, int], bytes] = {}
+        self.closures: dict[Checksum, list[ObjectName]] = {}
+        self.signers: dict[bytes, m.DeviceId] = {}
+
+    # -- requests ----------------------------------------------------------------
+
+    def builder(self, action: Asked) -> Callable[[m.RequestId], m.Request]:
+        """Return what makes the message of a request, given its id."""
+        match action:
+            case a.Ask(_, _, names):
+                prefixes = tuple(map(m.prefix_of, names))
+                return lambda number: m.Ask(number, prefixes)
+            case a.Watch(_, _, commit):
+                count = len(self.closures.get(commit, ()))
+                return lambda number: m.Watch(number, commit, count)
+            case a.RequestBatch(_, _, names, limit):
+                return lambda number: m.Want(number, limit, names)
+            case a.RequestHashes(_, _, name, first):
+                return lambda number: m.GetHashes(number, name, first, MAX_PAGE_HASHES)
+            case a.RequestUnit(_, _, name, unit):
+                start = unit * UNIT_BYTES
+                return lambda number: m.GetUnit(number, name, start, UNIT_BYTES)
+
+    def expect(self, action: Asked, request: int) -> None:
+        """Remember what a session's request is for."""
+        self._asked[action.peer, request] = action
+        self._numbers[action.peer, action.request] = request
+
+    def wire_request(self, peer: m.DeviceId, number: int) -> int:
+        """Return the session's id of the scheduler's request; 0 if it has ended."""
+        return self._numbers.get((peer, number), 0)
+
+    def forget(self, peer: m.DeviceId) -> None:
+        """Forget what was asked of a neighbour that left."""
+        for key in [key for key in self._asked if key[0] == peer]:
+            del self._asked[key]
+        for key in [key for key in self._numbers if key[0] == peer]:
+            del self._numbers[key]
+
+    # -- answers -----------------------------------------------------------------
+
+    def take(self, peer: m.DeviceId, message: m.Message) -> bool:
+        """Take an answer; tell whether it was one of ours."""
+        request = getattr(message, "request", None)
+        action = None if request is None else self._asked.get((peer, request))
+        if action is None or request is None:
+            return False
+        match message:
+            case m.Status(_, queued, rate):
+                self._tell(e.StatusReported(peer, queued, rate))
+                return True
+            case m.Map() | m.Have() | m.Units():
+                self._take_map(action, message)
+                return True
+        del self._asked[peer, request]
+        self._numbers.pop((peer, action.request), None)
+        self._end(action, message)
+        return True
+
+    def _end(self, action: Asked, message: m.Message) -> None:
+        peer, number = action.peer, action.request
+        ended = e.RequestEnded(peer, number, e.Outcome.DONE)
+        match message, action:
+            case m.Sizes(_, sizes), a.Ask():
+                self._tell(e.AskAnswered(peer, number, sizes))
+                return
+            case m.Batch(_, objects), a.RequestBatch(_, _, names):
+                ended = self._take_batch(action, names, objects)
+            case m.Hashes(), a.RequestHashes():
+                if not self._take_hashes(action, message):
+                    self._tell(e.MisbehaviourSeen(peer))
+                    return
+            case m.Unit(_, data), a.RequestUnit():
+                self._take_unit(action, data)
+            case m.NotHave(), _:
+                ended = e.RequestEnded(peer, number, e.Outcome.NOT_HAVE)
+            case m.Cancelled(), _:
+                ended = e.RequestEnded(peer, number, e.Outcome.CANCELLED)
+            case m.Elsewhere(), _:
+                ended = e.RequestEnded(peer, number, e.Outcome.ELSEWHERE)
+            case m.Busy(_, milliseconds), _:
+                seconds = milliseconds / 1000
+                ended = e.RequestEnded(peer, number, e.Outcome.BUSY, seconds=seconds)
+            case _:
+                ended = e.RequestEnded(peer, number, e.Outcome.REJECTED)
+        self._tell(ended)
+
+    def _take_batch(
+        self,
+        action: a.RequestBatch,
+        names: tuple[ObjectName, ...],
+        objects: tuple[bytes | m.Miss, ...],
+    ) -> e.RequestEnded:
+        came = []
+        misses = []
+        for name, data in zip(names, objects, strict=True):
+            if isinstance(data, m.Miss):
+                misses.append((name, data))
+            else:
+                came.append((name, len(data)))
+                self._land(Delivery(name, action.peer, Form.CANONICAL, data))
+        self._tell(e.ObjectsDelivered(action.peer, action.request, tuple(came)))
+        return e.RequestEnded(
+            action.peer, action.request, e.Outcome.DONE, misses=tuple(misses)
+        )
+
+    # -- large objects -----------------------------------------------------------
+
+    def _take_hashes(self, action: a.RequestHashes, message: m.Hashes) -> bool:
+        name = action.name
+        signed = statement(name, message.size, message.first, message.hashes)
+        try:
+            nacl.signing.VerifyKey(message.signer).verify(signed, message.signature)
+        except (nacl.exceptions.CryptoError, ValueError):
+            return False
+        known = self._hashes.get(name)
+        if known is None or known.size != message.size:
+            known = self._hashes[name] = _HashList(message.size, {})
+            self._scratch.begin(name, message.size)
+        count = len(message.hashes) // 32
+        for index in range(count):
+            digest = message.hashes[index * 32 : index * 32 + 32]
+            known.hashes[message.first + index] = digest
+        self._tell(
+            e.HashesDelivered(
+                peer=action.peer,
+                request=action.request,
+                size=message.size,
+                first=message.first,
+                count=count,
+                # Who passes on a list of somebody we do not know vouches for it.
+                author=self.signers.get(message.signer, action.peer),
+            )
+        )
+        return True
+
+    def _take_unit(self, action: a.RequestUnit, data: bytes) -> None:
+        known = self._hashes.get(action.name)
+        digest = None if known is None else known.hashes.get(action.unit)
+        if hashlib.sha256(data).digest() == digest:
+            self._units[action.name, action.unit] = data
+            self._tell(e.UnitDelivered(action.peer, action.request))
+        else:
+            self._tell(e.UnitRejected(action.peer, action.request))
+
+    def keep_unit(self, name: ObjectName, unit: int) -> None:
+        """Keep a unit that was accepted."""
+        data = self._units.pop((name, unit), None)
+        if data is not None:
+            self._scratch.write(name, unit, data)
+
+    def drop_units(self) -> None:
+        """Forget units that arrived and were not accepted."""
+        self._units.clear()
+
+    # -- maps --------------------------------------------------------------------
+
+    def _take_map(self, action: Asked, message: m.Map | m.Have | m.Units) -> None:
+        if not isinstance(action, a.Watch):
+            return
+        closure = self.closures.get(action.commit, [])
+        names: list[ObjectName] = []
+        match message:
+            case m.Map(_, None):
+                names = closure
+            case m.Map(_, bits):
+                indices = unpack(bits or b"")
+                names = [closure[i] for i in indices if i < len(closure)]
+            case m.Have(_, indices):
+                names = [closure[i] for i in indices if i < len(closure)]
+            case m.Units(_, index, bits):
+                if index < len(closure):
+                    had = e.UnitsHad(closure[index], tuple(unpack(bits)))
+                    self._tell(e.HaveChanged(action.peer, units=(had,)))
+                return
+        self._tell(e.HaveChanged(action.peer, names))

@@ -1,0 +1,82 @@
+"""Who takes part in a pull besides the origin: neighbours to draw on and share with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from p2p.agent.fetching import Fetching
+from p2p.agent.neighbourhood import Neighbourhood, Nobody
+from p2p.agent.scratch import Scratch
+from p2p.agent.sharing import Sharing
+from p2p.agent.survey import Survey
+from p2p.agent.writing import Writer
+from p2p.ostree.messages import Form
+from p2p.ostree.objects import ObjectName
+from p2p.swarm.scheduler import Scheduler
+from p2p.web.origin import Origin
+from p2p.wire.messages import DeviceId
+
+_ALONE = DeviceId("0" * 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """The neighbours, and what this device shares with them while it pulls."""
+
+    me: DeviceId
+    neighbours: Neighbourhood
+    sharing: Sharing | None
+
+    @classmethod
+    def nobody(cls) -> Company:
+        """Return the company of a device that pulls alone."""
+        return cls(_ALONE, Nobody(), None)
+
+    @contextmanager
+    def fetching(
+        self,
+        *,
+        survey: Survey,
+        writer: Writer,
+        origin: Origin | None,
+        form: Form,
+        scratch: str,
+        progressed: Callable[[], None],
+    ) -> Iterator[Fetching]:
+        """Yield what fetches the objects of one survey.
+
+        Args:
+            survey: what is missing.
+            writer: where it goes.
+            origin: what to fall back to, if anything.
+            form: in which form the origin's objects are kept.
+            scratch: directory for units of large objects.
+            progressed: called when something was staged.
+
+        """
+        store = Scratch(scratch)
+
+        def verified(names: Iterable[ObjectName]) -> None:
+            if self.sharing is not None:
+                self.sharing.add_objects(names)
+            progressed()
+
+        fetching = Fetching(
+            scheduler=Scheduler(self.me, rng=random.Random()),  # noqa: S311
+            survey=survey,
+            writer=writer,
+            origin=origin,
+            neighbours=self.neighbours,
+            scratch=store,
+            form=form,
+            verified=verified,
+        )
+        self.neighbours.begin(fetching)
+        try:
+            yield fetching
+        finally:
+            self.neighbours.end()
+            store.close()

@@ -1,0 +1,333 @@
+"""Carries out what the scheduler decides and tells it what came of it.
+
+Deliveries wait in `_landed` until the scheduler accepts them, which it does at once or
+never. What is accepted goes to the writer; what the writer acknowledged is verified,
+and only then served to neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from p2p.agent.answers import Answers, Delivery
+from p2p.agent.member import decode_member
+from p2p.agent.neighbourhood import Neighbourhood
+from p2p.agent.scratch import Scratch
+from p2p.agent.stager import Outcome, Stager
+from p2p.agent.survey import Survey
+from p2p.agent.writing import Writer
+from p2p.errors import (
+    Error,
+    FormatError,
+    IntegrityError,
+    OriginNotFoundError,
+)
+from p2p.ostree.messages import Form
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.swarm import action as a
+from p2p.swarm import event as e
+from p2p.swarm.scheduler import Scheduler
+from p2p.web.bulk import (
+    ObjectEvent,
+    ObjectFailed,
+    ObjectPiece,
+    ObjectReceived,
+    ObjectRestarted,
+)
+from p2p.web.origin import Origin
+from p2p.wire import messages as m
+
+
+@dataclass(slots=True)
+class _Streaming:
+    """An object that comes from the origin in pieces; the last one waits for Accept."""
+
+    received: int = 0
+    size: int | None = None
+    last: bytes | None = None
+    parts: list[bytes] = field(default_factory=list)
+
+
+class Fetching:
+    """One pull's traffic; `run` until everything wanted is staged."""
+
+    def __init__(
+        self,
+        *,
+        scheduler: Scheduler,
+        survey: Survey,
+        writer: Writer,
+        origin: Origin | None,
+        neighbours: Neighbourhood,
+        scratch: Scratch,
+        form: Form,
+        verified: Callable[[Iterable[ObjectName]], None],
+    ) -> None:
+        """Fetch in `form` from the origin; `verified` hears of what was staged."""
+        self.scheduler = scheduler
+        self.answers = Answers(self.tell, self._land, scratch)
+        self._survey = survey
+        self._stager = Stager(writer, self.staged)
+        self._origin = origin
+        self._neighbours = neighbours
+        self._scratch = scratch
+        self._form = form
+        self._verified = verified
+        self._landed: dict[tuple[ObjectName, m.DeviceId | None], Delivery] = {}
+        self._streams: dict[ObjectName, _Streaming] = {}
+        self._failures: dict[ObjectName, Error] = {}
+        self._wake = trio.Event()
+        self._finished = trio.Event()
+        if origin is None:
+            self.tell(e.OriginStateChanged(e.OriginState.NO))
+
+    def tell(self, event: e.Event) -> None:
+        """Tell the scheduler what happened; it acts a moment later."""
+        self.scheduler.handle(event, trio.current_time())
+        self._wake.set()
+
+    def want(self, commit: Checksum) -> None:
+        """Want what the survey found to be missing."""
+        names = self._survey.take_all()
+        if names:
+            self.tell(e.Wanted(commit, names))
+
+    async def run(self, commit: Checksum) -> None:
+        """Fetch everything that the survey of a commit says is missing.
+
+        Raises:
+            OriginError, TransportError, IntegrityError: nobody has something, and
+                the origin said why.
+            RepositoryError, WriterError: what the writer reported.
+
+        """
+        self._commit = commit
+        self.want(commit)
+        if self._survey.complete:
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stager.run)
+            nursery.start_soon(self._act)
+            if self._origin is not None:
+                nursery.start_soon(self._listen_to, self._origin)
+            await self._finished.wait()
+            nursery.cancel_scope.cancel()
+
+    # -- the scheduler's decisions -----------------------------------------------
+
+    async def _act(self) -> None:
+        while True:
+            for action in self.scheduler.actions(trio.current_time()):
+                self._do(action)
+            for delivery in self._landed.values():
+                self._consume(delivery)
+            self._landed.clear()
+            self.answers.drop_units()
+            deadline = self.scheduler.next_timeout()
+            with trio.move_on_at(math.inf if deadline is None else deadline):
+                await self._wake.wait()
+            self._wake = trio.Event()
+
+    def _do(self, action: a.Action) -> None:
+        match action:
+            case a.Accept(names, giver):
+                for name in names:
+                    self._accept(name, giver)
+            case a.AcceptUnit(name, unit):
+                self.answers.keep_unit(name, unit)
+            case a.Assemble(name):
+                self._assemble(name)
+            case a.DiscardUnits(name):
+                self._scratch.discard(name)
+            case a.FetchFromOrigin(name) if self._origin is not None:
+                self._origin.want(name, form=self._form)
+            case a.CancelOrigin(name):
+                self._cancel_origin(name)
+            case a.ReportStuck(names):
+                self._give_up(names)
+            case _:
+                self._speak(action)
+
+    def _speak(self, action: a.Action) -> None:
+        neighbours = self._neighbours
+        match action:
+            case a.DropPeer(peer, blame, banned):
+                neighbours.drop(peer, blame, banned=banned)
+            case a.AnnounceHave():
+                neighbours.announce(action)
+            case a.AnnounceMember():
+                neighbours.announce_member(action)
+            case a.Cancel(peer, number):
+                neighbours.cancel(peer, self.answers.wire_request(peer, number))
+            case (
+                a.Ask()
+                | a.Watch()
+                | a.RequestBatch()
+                | a.RequestHashes()
+                | a.RequestUnit()
+            ):
+                self._ask(action)
+
+    def _ask(
+        self,
+        action: a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit,
+    ) -> None:
+        build = self.answers.builder(action)
+        request = self._neighbours.request(action.peer, build)
+        if request:
+            self.answers.expect(action, request)
+        else:
+            busy = e.RequestEnded(
+                action.peer, action.request, e.Outcome.BUSY, seconds=0.1
+            )
+            self.tell(busy)
+
+    def _give_up(self, names: Iterable[ObjectName]) -> None:
+        """End the pull if nobody is left who could have what the origin lacks."""
+        for name in names:
+            error = self._failures.get(name)
+            if error is not None and not len(self._neighbours):
+                raise error
+
+    # -- deliveries --------------------------------------------------------------
+
+    def _land(self, delivery: Delivery) -> None:
+        self._landed[delivery.name, delivery.giver] = delivery
+
+    def _consume(self, delivery: Delivery) -> None:
+        if delivery.giver is None and self._origin is not None:
+            self._origin.consumed(len(delivery.data))
+
+    def _accept(self, name: ObjectName, giver: m.DeviceId | None) -> None:
+        stream = self._streams.get(name) if giver is None else None
+        if stream is not None:
+            self._finish_stream(name, stream)
+            return
+        delivery = self._landed.pop((name, giver), None)
+        if delivery is None:
+            return
+        if name.type is ObjectType.DIRTREE:
+            try:
+                self._survey.add_dirtree(name, delivery.data)
+            except (FormatError, IntegrityError):
+                self._consume(delivery)
+                self.tell(e.ObjectRejected(name))
+                return
+            self.want(self._commit)
+        self._stager.add(name, delivery.form, delivery.data, credit=giver is None)
+
+    def _assemble(self, name: ObjectName) -> None:
+        self._stager.add_file(name, self._scratch.size(name), self._scratch.units(name))
+
+    def staged(self, outcome: Outcome) -> None:
+        """Take note of what the writer said."""
+        for rejection in outcome.rejected:
+            self.tell(e.ObjectRejected(rejection.name))
+        if outcome.staged:
+            self._survey.acknowledge(outcome.staged)
+            self.tell(e.ObjectsVerified(outcome.staged))
+            self._verified(outcome.staged)
+        if self._origin is not None:
+            self._origin.consumed(outcome.consumed)
+        if self._survey.complete:
+            self._finished.set()
+
+    # -- neighbours --------------------------------------------------------------
+
+    def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:
+        """A session is up; the peer signs unit hashes with this key, if any."""
+        self.answers.signers[signing_key] = peer
+        self.tell(e.PeerJoined(peer))
+
+    def left(self, peer: m.DeviceId) -> None:
+        """It is over."""
+        self.answers.forget(peer)
+        self.tell(e.PeerLeft(peer))
+
+    def data(self, peer: m.DeviceId, size: int) -> None:
+        """Bytes came."""
+        self.tell(e.DataArrived(peer, size))
+
+    def message(self, peer: m.DeviceId, message: m.Message) -> None:
+        """An answer, or news, came."""
+        if self.answers.take(peer, message):
+            return
+        match message:
+            case m.Holdings(commits):
+                self.tell(e.HoldingsChanged(peer, commits))
+            case m.Record(member, _, _, body) if member == peer:
+                state, fetches = decode_member(body)
+                self.tell(e.OriginStateChanged(state, peer=peer))
+                self.tell(e.FetchingChanged(peer, fetches))
+
+    # -- the origin --------------------------------------------------------------
+
+    async def _listen_to(self, origin: Origin) -> None:
+        while True:
+            for event in await origin.next_events():
+                self._handle_origin(event)
+
+    def _handle_origin(self, event: ObjectEvent) -> None:
+        match event:
+            case ObjectReceived(name, data):
+                form = self._form if name.type is ObjectType.FILE else Form.CANONICAL
+                self._land(Delivery(name, None, form, data))
+                self.tell(e.OriginDelivered(name, len(data)))
+            case ObjectPiece():
+                self._take_piece(event)
+            case ObjectRestarted(name):
+                self._drop_stream(name)
+            case ObjectFailed(name, error):
+                self._drop_stream(name)
+                self._failures[name] = error
+                if not len(self._neighbours):
+                    raise error
+                self.tell(e.OriginFailed(name, _failure(error)))
+
+    def _take_piece(self, piece: ObjectPiece) -> None:
+        name = piece.name
+        stream = self._streams.setdefault(name, _Streaming())
+        stream.received += len(piece.data)
+        if name.type is not ObjectType.FILE:
+            stream.parts.append(piece.data)
+        else:
+            if piece.offset == 0:
+                self._stager.begin(name, self._form, piece.size)
+            if not piece.last:
+                self._stager.add_piece(name, piece.data, last=False)
+        if piece.last:
+            stream.last = piece.data
+            self.tell(e.OriginDelivered(name, stream.received))
+        else:
+            self.tell(e.OriginProgressed(name, stream.received))
+
+    def _finish_stream(self, name: ObjectName, stream: _Streaming) -> None:
+        del self._streams[name]
+        if name.type is ObjectType.FILE:
+            self._stager.add_piece(name, stream.last or b"", last=True)
+            return
+        data = b"".join(stream.parts)
+        self._landed[name, None] = Delivery(name, None, Form.CANONICAL, data)
+        self._accept(name, None)
+
+    def _drop_stream(self, name: ObjectName) -> None:
+        if self._streams.pop(name, None) is not None and name.type is ObjectType.FILE:
+            self._stager.abort(name)
+
+    def _cancel_origin(self, name: ObjectName) -> None:
+        if self._origin is not None:
+            self._origin.forget(name)
+            self._drop_stream(name)
+            self.tell(e.OriginFailed(name, e.Failure.CANCELLED))
+
+
+def _failure(error: Error) -> e.Failure:
+    if isinstance(error, OriginNotFoundError):
+        return e.Failure.NOT_FOUND
+    if isinstance(error, FormatError | IntegrityError):
+        return e.Failure.DAMAGED
+    return e.Failure.TRANSIENT

@@ -1,0 +1,100 @@
+"""The sessions with neighbours, as far as fetching needs them; and having none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from p2p.swarm import action as a
+from p2p.wire import messages as m
+
+
+class Listening(Protocol):
+    """What wants to know of neighbours: the fetching of a pull, while one runs."""
+
+    def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:
+        """A session is up; the peer signs unit hashes with this key, if any."""
+        ...
+
+    def left(self, peer: m.DeviceId) -> None:
+        """It is over."""
+        ...
+
+    def data(self, peer: m.DeviceId, size: int) -> None:
+        """Bytes came."""
+        ...
+
+    def message(self, peer: m.DeviceId, message: m.Message) -> None:
+        """An answer, or news, came."""
+        ...
+
+
+class Neighbourhood(Protocol):
+    """The sessions with neighbours, as far as fetching needs them."""
+
+    def begin(self, listening: Listening) -> None:
+        """Tell somebody of all neighbours, who is there first."""
+        ...
+
+    def end(self) -> None:
+        """Tell nobody any more."""
+        ...
+
+    def __len__(self) -> int:
+        """How many sessions are up."""
+        ...
+
+    def request(
+        self, peer: m.DeviceId, build: Callable[[m.RequestId], m.Request]
+    ) -> int:
+        """Send a request; return its id on the session, or 0 if there is no room."""
+        ...
+
+    def cancel(self, peer: m.DeviceId, request: int) -> None:
+        """Withdraw a request."""
+        ...
+
+    def drop(self, peer: m.DeviceId, blame: a.Blame, *, banned: bool) -> None:
+        """End a session."""
+        ...
+
+    def announce(self, news: a.AnnounceHave) -> None:
+        """Tell who watches what came."""
+        ...
+
+    def announce_member(self, news: a.AnnounceMember) -> None:
+        """Tell all what we do at the origin."""
+        ...
+
+
+class Nobody:
+    """A neighbourhood without neighbours: everything comes from the origin."""
+
+    def begin(self, listening: Listening) -> None:
+        """There is nobody to tell of."""
+
+    def end(self) -> None:
+        """Nobody was told of."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def request(
+        self,
+        peer: m.DeviceId,  # noqa: ARG002
+        build: Callable[[m.RequestId], m.Request],  # noqa: ARG002
+    ) -> int:
+        """There is nobody to ask."""
+        return 0
+
+    def cancel(self, peer: m.DeviceId, request: int) -> None:
+        """Nothing was asked."""
+
+    def drop(self, peer: m.DeviceId, blame: a.Blame, *, banned: bool) -> None:
+        """Nobody is there."""
+
+    def announce(self, news: a.AnnounceHave) -> None:
+        """Nobody hears it."""
+
+    def announce_member(self, news: a.AnnounceMember) -> None:
+        """Nobody hears it."""

@@ -1,0 +1,304 @@
+"""The sessions with neighbours: who is met, which session is kept, who hears what.
+
+A neighbour's requests go to its `Server`, its answers to whoever fetches. Nothing here
+decides what to fetch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from p2p import __version__
+from p2p.agent.member import encode_member
+from p2p.agent.neighbourhood import Listening
+from p2p.agent.serving import Server
+from p2p.agent.sharing import Sharing
+from p2p.errors import Error, RemoteProtocolError, TransportError
+from p2p.net.listener import Listener
+from p2p.net.session import Session
+from p2p.net.tls import Contact, Endpoint, dial
+from p2p.net.transport import Target
+from p2p.swarm import action as a
+from p2p.wire import messages as m
+from p2p.wire.dial import Contender, replaces
+from p2p.wire.limits import INSTANCE_BYTES
+
+# A neighbour that could not be reached is tried again after so many seconds, twice as
+# many each time.
+RETRY_SECONDS = 1.0
+MAX_RETRY_SECONDS = 60.0
+_REQUEST_TYPES = (
+    m.GetHead,
+    m.GetCommit,
+    m.Ask,
+    m.Want,
+    m.GetUnit,
+    m.GetHashes,
+    m.Watch,
+    m.Take,
+)
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    """One peer with its session."""
+
+    session: Session
+    server: Server
+    contender: Contender
+    address: str
+    holdings: m.Holdings = field(default_factory=m.Holdings)
+
+
+class Neighbours:
+    """All sessions of this device."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        site: str,
+        sharing: Sharing,
+        make_server: Callable[[Session], Server],
+        signing_key: bytes,
+    ) -> None:
+        """Meet members through `endpoint`; `make_server` serves each."""
+        self._signing_key = signing_key
+        self._endpoint = endpoint
+        self._site = site
+        self._sharing = sharing
+        self._make_server = make_server
+        self._peers: dict[m.DeviceId, _Neighbour] = {}
+        self._banned: set[m.DeviceId] = set()
+        self._instance = os.urandom(INSTANCE_BYTES)
+        self._dials = 0
+        self._seq = 0
+        self.port = 0
+        self.endings: Counter[str] = Counter()
+        self.listening: Listening | None = None
+        sharing.subscribe(self._tell_holdings)
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def begin(self, listening: Listening) -> None:
+        """Tell somebody of all neighbours, who is there first."""
+        self.listening = listening
+        for peer, found in self._peers.items():
+            listening.joined(peer, _signing_key(found.session))
+            listening.message(peer, found.holdings)
+
+    def end(self) -> None:
+        """Tell nobody any more."""
+        self.listening = None
+
+    @property
+    def me(self) -> m.DeviceId:
+        """This device's id."""
+        return self._endpoint.identity.device_id
+
+    def peers(self) -> Iterable[tuple[m.DeviceId, str, Session, m.Holdings]]:
+        """Yield who is met: device, address, session, what it shares."""
+        for peer, found in self._peers.items():
+            yield peer, found.address, found.session, found.holdings
+
+    # -- meeting -----------------------------------------------------------------
+
+    async def listen(self, listener: Listener) -> None:
+        """Accept neighbours until cancelled."""
+        self.port = listener.port
+        await listener.serve(self._endpoint, self._met)
+
+    async def keep_dialling(self, targets: Sequence[Target]) -> None:
+        """Keep a session with the one peer at these targets, until cancelled."""
+        pause = RETRY_SECONDS
+        while True:
+            was_up = False
+            try:
+                contact = await dial(self._endpoint, targets)
+                self._dials += 1
+                was_up = await self._talk(contact, self._dials)
+            except* (TransportError, RemoteProtocolError) as group:
+                # It is away, or not (yet) one of us: tried again.
+                self._count(group)
+            pause = RETRY_SECONDS if was_up else min(pause * 2, MAX_RETRY_SECONDS)
+            await trio.sleep(pause)
+
+    async def _met(self, contact: Contact) -> None:
+        try:
+            await self._talk(contact, 0)
+        except* (TransportError, RemoteProtocolError) as group:
+            # Said to the peer where that was possible; the session is over.
+            self._count(group)
+
+    def _count(self, group: BaseExceptionGroup[Error]) -> None:
+        for error in group.exceptions:
+            self.endings[type(error).__name__] += 1
+
+    async def _talk(self, contact: Contact, dial_number: int) -> bool:
+        """Run a session to its end; tell whether it was ever up."""
+        session = Session(contact.stream, contact.peer)
+        hello = m.Hello(
+            software=f"ostree-p2p/{__version__}",
+            site=self._site,
+            instance=self._instance,
+            epoch=1,
+            dial=dial_number,
+            port=self.port,
+            signing_key=self._signing_key,
+        )
+        server = self._make_server(session)
+        conversation = _Conversation(self, session, server, contact, hello)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.run)
+                await session.run(hello, conversation.receive, conversation.count)
+                nursery.cancel_scope.cancel()
+        finally:
+            conversation.end()
+        return conversation.was_up
+
+    def admit(
+        self, session: Session, server: Server, contender: Contender, address: str
+    ) -> bool:
+        """Take a session whose HELLOs passed; False if another one is kept."""
+        peer = session.peer
+        if peer in self._banned:
+            session.leave(m.Farewell.MISBEHAVED)
+            return False
+        old = self._peers.get(peer)
+        if old is not None and not replaces(contender, old.contender):
+            session.leave(m.Farewell.DUPLICATE)
+            return False
+        if old is not None:
+            self._gone(peer)
+            old.session.leave(m.Farewell.DUPLICATE)
+        self._peers[peer] = _Neighbour(session, server, contender, address)
+        session.send(self._sharing.message())
+        if self.listening is not None:
+            self.listening.joined(peer, _signing_key(session))
+        return True
+
+    def dismiss(self, session: Session) -> None:
+        """Forget a session that ended, if it was the one kept."""
+        found = self._peers.get(session.peer)
+        if found is not None and found.session is session:
+            del self._peers[session.peer]
+            self._gone(session.peer)
+
+    def _gone(self, peer: m.DeviceId) -> None:
+        if self.listening is not None:
+            self.listening.left(peer)
+
+    def found(self, session: Session) -> _Neighbour | None:
+        """Return the neighbour of a session, if that is the one kept."""
+        found = self._peers.get(session.peer)
+        return found if found is not None and found.session is session else None
+
+    # -- saying ------------------------------------------------------------------
+
+    def request(
+        self, peer: m.DeviceId, build: Callable[[m.RequestId], m.Request]
+    ) -> int:
+        """Send a request; return its id on the session, or 0 if there is no room."""
+        found = self._peers.get(peer)
+        if found is None or not found.session.connection.is_up:
+            return 0
+        request = build(found.session.connection.new_request())
+        if not found.session.connection.has_room(request):
+            return 0
+        found.session.send(request)
+        return request.request
+
+    def cancel(self, peer: m.DeviceId, request: int) -> None:
+        """Withdraw a request that is still open."""
+        found = self._peers.get(peer)
+        if found is not None and request in found.session.connection.asked:
+            found.session.send(m.Cancel(m.RequestId(request)))
+
+    def drop(self, peer: m.DeviceId, blame: a.Blame, *, banned: bool) -> None:
+        """End the session with a neighbour that harms or hinders us."""
+        if banned:
+            self._banned.add(peer)
+        found = self._peers.get(peer)
+        if found is not None:
+            found.session.leave(m.Farewell.MISBEHAVED, blame.value)
+            self.dismiss(found.session)
+
+    def announce(self, news: a.AnnounceHave) -> None:
+        """Tell whoever watches what came."""
+        for found in self._peers.values():
+            found.server.announce(news.names, news.units)
+
+    def announce_member(self, news: a.AnnounceMember) -> None:
+        """Tell all neighbours what we do at the origin."""
+        self._seq += 1
+        body = encode_member(news)
+        for found in self._peers.values():
+            if found.session.connection.is_up:
+                found.session.send(m.Record(self.me, 1, self._seq, body))
+
+    def _tell_holdings(self) -> None:
+        message = self._sharing.message()
+        for found in self._peers.values():
+            if found.session.connection.is_up:
+                found.session.send(message)
+
+
+class _Conversation:
+    """What one session's messages mean."""
+
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        session: Session,
+        server: Server,
+        contact: Contact,
+        hello: m.Hello,
+    ) -> None:
+        self._neighbours = neighbours
+        self._session = session
+        self._server = server
+        self._contact = contact
+        self._hello = hello
+        self.was_up = False
+
+    def count(self, size: int) -> None:
+        """Take note of bytes that came."""
+        listening = self._neighbours.listening
+        if listening is not None and self._neighbours.found(self._session):
+            listening.data(self._session.peer, size)
+
+    def end(self) -> None:
+        """The session is over."""
+        self._neighbours.dismiss(self._session)
+
+    def receive(self, message: m.Message) -> None:
+        """Pass a message on to where it belongs."""
+        peer = self._session.peer
+        if isinstance(message, m.Hello):
+            contender = Contender.of(self._neighbours.me, peer, self._hello, message)
+            self.was_up = self._neighbours.admit(
+                self._session, self._server, contender, self._contact.address
+            )
+            return
+        if isinstance(message, _REQUEST_TYPES):
+            self._server.handle(message)
+            return
+        found = self._neighbours.found(self._session)
+        if found is None:
+            return
+        if isinstance(message, m.Holdings):
+            found.holdings = message
+        if self._neighbours.listening is not None:
+            self._neighbours.listening.message(peer, message)
+
+
+def _signing_key(session: Session) -> bytes:
+    hello = session.connection.peer
+    return b"" if hello is None else hello.signing_key
