@@ -34,6 +34,9 @@ class Field:
     unpack: Callable[[Any], Any]
 
 
+_POWERS = {(1 << bits) - 1: f"2^{bits}-1" for bits in (16, 32, 63)}
+
+
 def integer(least: int, most: int) -> Field:
     """Return a field for whole numbers from `least` to `most`."""
 
@@ -42,7 +45,7 @@ def integer(least: int, most: int) -> Field:
             raise RuleError(f"{value!r:.40} is no integer from {least} to {most}")
         return value
 
-    return Field(f"int {least}..{most}", check, check)
+    return Field(f"int {least}..{_POWERS.get(most, most)}", check, check)
 
 
 def choice(kind: type[IntEnum], fallback: IntEnum | None = None) -> Field:
