@@ -94,7 +94,8 @@ class Plan:
         names: set[ObjectName] = set()
         if fresh and not publication.metadata_only:
             baseline = _baseline(target, publication)
-            complete |= {baseline} - {None}
+            if baseline is not None:
+                complete.add(baseline)
             names = needed(stage.holdings, fresh, baseline)
         staged = {name for name in names if stage.has(name)}
         present = names - staged
