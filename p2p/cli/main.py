@@ -16,13 +16,13 @@ from p2p import __version__
 from p2p.errors import Error
 
 _MODULES = {
-    "checkout": "tree",
+    "checkout": "upkeep",
     "commit": "tree",
-    "fsck": "repository",
+    "fsck": "upkeep",
     "init": "repository",
     "keygen": "repository",
     "ls": "tree",
-    "prune": "repository",
+    "prune": "upkeep",
     "pull": "pull",
     "push": "push",
     "remote": "remote",
