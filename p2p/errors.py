@@ -167,6 +167,13 @@ class TransportClosedError(TransportError):
     """The other side closed the connection in the middle of an answer."""
 
 
+class NoSourceError(TransportError):
+    """Nobody who can be reached has what is needed."""
+
+    exit_code = 27
+    hint = "Check that neighbours are up (`p2p peers`), or allow the origin."
+
+
 class OriginError(Error):
     """The origin answered, but not with what was asked; ``status`` is HTTP's."""
 

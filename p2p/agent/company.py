@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import trio
+
 from p2p.agent.fetching import Fetching
 from p2p.agent.neighbourhood import Neighbourhood, Nobody
 from p2p.agent.scratch import Scratch
@@ -14,7 +16,7 @@ from p2p.agent.sharing import Sharing
 from p2p.agent.survey import Survey
 from p2p.agent.writing import Writer
 from p2p.ostree.messages import Form
-from p2p.ostree.objects import ObjectName
+from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm.scheduler import Scheduler
 from p2p.web.origin import Origin
 from p2p.wire.messages import DeviceId
@@ -64,6 +66,11 @@ class Company:
                 self.sharing.add_objects(names)
             progressed()
 
+        def named(commit: Checksum) -> list[ObjectName]:
+            if self.sharing is None:
+                return []
+            return self.sharing.number(commit, survey.awaited)
+
         fetching = Fetching(
             scheduler=Scheduler(self.me, rng=random.Random()),  # noqa: S311
             survey=survey,
@@ -73,6 +80,7 @@ class Company:
             scratch=store,
             form=form,
             verified=verified,
+            named=named,
         )
         self.neighbours.begin(fetching)
         try:
@@ -80,3 +88,17 @@ class Company:
         finally:
             self.neighbours.end()
             store.close()
+
+    def begin(self, commit: Checksum) -> None:
+        """Share what comes of a commit while it is pulled."""
+        if self.sharing is not None:
+            self.sharing.begin(commit)
+
+    async def share(self, heads: Iterable[tuple[str, str, Checksum]]) -> None:
+        """Share complete commits: (ref, collection or empty, commit)."""
+        if self.sharing is None:
+            return
+        for ref, collection, commit in heads:
+            shared = await trio.to_thread.run_sync(self.sharing.load_complete, commit)
+            self.sharing.add(shared)
+            self.sharing.add_ref(ref, collection, commit)

@@ -18,7 +18,7 @@ from p2p.agent.member import decode_member
 from p2p.agent.neighbourhood import Neighbourhood
 from p2p.agent.scratch import Scratch
 from p2p.agent.stager import Outcome, Stager
-from p2p.agent.survey import Survey
+from p2p.agent.survey import Survey, Tally
 from p2p.agent.writing import Writer
 from p2p.errors import (
     Error,
@@ -66,8 +66,13 @@ class Fetching:
         scratch: Scratch,
         form: Form,
         verified: Callable[[Iterable[ObjectName]], None],
+        named: Callable[[Checksum], list[ObjectName]],
     ) -> None:
-        """Fetch in `form` from the origin; `verified` hears of what was staged."""
+        """Fetch in `form` from the origin.
+
+        `verified` hears of what was staged. `named` is called once all directories
+        are here, on a thread, and returns the commit's closure.
+        """
         self.scheduler = scheduler
         self.answers = Answers(self.tell, self._land, scratch)
         self._survey = survey
@@ -77,9 +82,13 @@ class Fetching:
         self._scratch = scratch
         self._form = form
         self._verified = verified
+        self._named = named
         self._landed: dict[tuple[ObjectName, m.DeviceId | None], Delivery] = {}
         self._streams: dict[ObjectName, _Streaming] = {}
         self._failures: dict[ObjectName, Error] = {}
+        self.from_origin = Tally()
+        self.from_peers = Tally()
+        self._all_named = trio.Event()
         self._wake = trio.Event()
         self._finished = trio.Event()
         if origin is None:
@@ -112,10 +121,19 @@ class Fetching:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stager.run)
             nursery.start_soon(self._act)
+            nursery.start_soon(self._know_closure)
             if self._origin is not None:
                 nursery.start_soon(self._listen_to, self._origin)
             await self._finished.wait()
             nursery.cancel_scope.cancel()
+
+    async def _know_closure(self) -> None:
+        """Number the commit's objects once they are known, for neighbours' maps."""
+        if not self._survey.all_named:
+            await self._all_named.wait()
+        closure = await trio.to_thread.run_sync(self._named, self._commit)
+        self.answers.closures[self._commit] = closure
+        self.tell(e.ClosureKnown(self._commit))
 
     # -- the scheduler's decisions -----------------------------------------------
 
@@ -210,6 +228,8 @@ class Fetching:
         delivery = self._landed.pop((name, giver), None)
         if delivery is None:
             return
+        tally = self.from_origin if giver is None else self.from_peers
+        tally.add(len(delivery.data))
         if name.type is ObjectType.DIRTREE:
             try:
                 self._survey.add_dirtree(name, delivery.data)
@@ -221,6 +241,7 @@ class Fetching:
         self._stager.add(name, delivery.form, delivery.data, credit=giver is None)
 
     def _assemble(self, name: ObjectName) -> None:
+        self.from_peers.add(self._scratch.size(name))
         self._stager.add_file(name, self._scratch.size(name), self._scratch.units(name))
 
     def staged(self, outcome: Outcome) -> None:
@@ -231,6 +252,8 @@ class Fetching:
             self._survey.acknowledge(outcome.staged)
             self.tell(e.ObjectsVerified(outcome.staged))
             self._verified(outcome.staged)
+            if self._survey.all_named and not self._survey.awaits_directory:
+                self._all_named.set()
         if self._origin is not None:
             self._origin.consumed(outcome.consumed)
         if self._survey.complete:
@@ -307,11 +330,14 @@ class Fetching:
 
     def _finish_stream(self, name: ObjectName, stream: _Streaming) -> None:
         del self._streams[name]
+        self.from_origin.add(stream.received)
         if name.type is ObjectType.FILE:
             self._stager.add_piece(name, stream.last or b"", last=True)
             return
         data = b"".join(stream.parts)
         self._landed[name, None] = Delivery(name, None, Form.CANONICAL, data)
+        self.from_origin.objects -= 1
+        self.from_origin.bytes -= len(data)
         self._accept(name, None)
 
     def _drop_stream(self, name: ObjectName) -> None:

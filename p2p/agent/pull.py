@@ -14,9 +14,21 @@ from dataclasses import dataclass, field
 import trio
 
 from p2p.agent.company import Company
+from p2p.agent.heads import ask_neighbours
 from p2p.agent.survey import Survey, Tally
 from p2p.agent.writing import Writer
-from p2p.errors import ObjectNotFoundError, OriginNotFoundError
+from p2p.errors import (
+    CredentialsError,
+    Error,
+    FormatError,
+    IntegrityError,
+    NoSourceError,
+    ObjectNotFoundError,
+    OriginError,
+    OriginNotFoundError,
+    TransportError,
+    TrustError,
+)
 from p2p.ostree.config import RemoteConfig, RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.messages import Form, Publish, StageObjects, StageSignatures
@@ -28,10 +40,11 @@ from p2p.ostree.objects import (
 )
 from p2p.ostree.refs import RefPath, head, mirror_ref, remote_ref
 from p2p.ostree.repo import Repo
-from p2p.trust.policy import Clock, Head
+from p2p.trust.policy import Clock, Head, Source
 from p2p.trust.sign import KeyId
 from p2p.trust.verify import Verifier
 from p2p.web.origin import Origin
+from p2p.wire import messages as m
 
 # How many objects the origin client has to choose from, over all its connections.
 ASKED_AT_ONCE = 256
@@ -107,7 +120,7 @@ class Pull:
         self,
         *,
         repo: Repo,
-        origin: Origin,
+        origin: Origin | None,
         writer: Writer,
         verifier: Verifier,
         remote: RemoteConfig,
@@ -130,6 +143,7 @@ class Pull:
         self._request = request
         self._now = now
         self._floor = self._newest_pulled()
+        self._offers: dict[Checksum, m.CommitData] = {}
         self._survey = Survey(self._holdings)
         self.status.local = self._survey.local
         archive = repo.config.mode is RepoMode.ARCHIVE
@@ -155,6 +169,11 @@ class Pull:
         self._refresh()
         self.status.phase = "publish"
         await self._publish(commits, targets)
+        await self._company.share(
+            (target.ref, self._remote.collection_id or "", target.commit)
+            for target in targets
+            if not self._request.metadata_only
+        )
         self.status.phase = "done"
         return tuple(results)
 
@@ -168,10 +187,53 @@ class Pull:
         else:
             path = head(ref)
         if commit is None:
-            commit = await self._origin.resolve_ref(
-                ref, collection=self._remote.collection_id
-            )
+            commit = await self._find_head(ref)
         return _Target(ref, path, commit)
+
+    async def _find_head(self, ref: str) -> Checksum:
+        """Return the origin's head; while it is away, the neighbours' newest."""
+        collection = self._remote.collection_id
+        failure: Error | None = None
+        if self._origin is not None:
+            try:
+                return await self._origin.resolve_ref(ref, collection=collection)
+            except (OriginNotFoundError, CredentialsError):
+                raise
+            except (OriginError, TransportError) as error:
+                failure = error
+        offers = await ask_neighbours(
+            self._company.neighbours,
+            lambda number: m.GetHead(number, ref, collection or ""),
+        )
+        newest = self._newest_offer(ref, offers)
+        if newest is None:
+            raise failure or NoSourceError(f"no neighbour shares the ref {ref}")
+        return newest
+
+    def _newest_offer(
+        self, ref: str, offers: Iterable[m.CommitData]
+    ) -> Checksum | None:
+        """Return the newest commit that a neighbour may offer for a ref."""
+        heads: list[Head] = []
+        refusal: Error | None = None
+        for offer in offers:
+            try:
+                verified = self._verifier.verify_commit(
+                    offer.commit,
+                    offer.commitmeta,
+                    checksum=offer.checksum,
+                    ref=ref,
+                    source=Source.NEIGHBOUR,
+                    clock=Clock(self._now(), trusted=True, floor=self._floor),
+                )
+            except (TrustError, FormatError, IntegrityError) as error:
+                refusal = error
+                continue
+            heads.append(verified.head)
+            self._offers[offer.checksum] = offer
+        if not heads and refusal is not None:
+            raise refusal
+        return max(heads, key=lambda head: head.timestamp).checksum if heads else None
 
     async def _verify_target(self, target: _Target) -> PulledRef:
         """Fetch and verify a ref's new commit and compare it with the current one."""
@@ -202,18 +264,13 @@ class Pull:
     ) -> tuple[KeyId, ...]:
         """Fetch, verify and stage a commit with its signatures; return the keys."""
         name = ObjectName(checksum, ObjectType.COMMIT)
-        detached = await self._origin.fetch_commitmeta(checksum)
-        if self._holdings.has(name):
-            data = self._holdings.load_metadata(name)
-            if detached is None:
-                detached = self._holdings.load_commitmeta(checksum)
-        else:
-            data = await self._origin.fetch_commit(checksum)
+        data, detached, source = await self._find_commit(name)
         verified = self._verifier.verify_commit(
             data,
             detached,
             checksum=checksum,
             ref=ref,
+            source=source,
             current=current,
             clock=Clock(self._now(), trusted=True, floor=self._floor),
         )
@@ -223,6 +280,28 @@ class Pull:
         ):
             await self._writer.call(StageSignatures(checksum, detached))
         return verified.signed_by
+
+    async def _find_commit(
+        self, name: ObjectName
+    ) -> tuple[bytes, bytes | None, Source]:
+        """Return a commit and its signatures, and who says that it is what is asked."""
+        checksum = name.checksum
+        if self._origin is None and checksum not in self._offers:
+            offers = await ask_neighbours(
+                self._company.neighbours, lambda number: m.GetCommit(number, checksum)
+            )
+            self._offers |= {offer.checksum: offer for offer in offers}
+        offer = self._offers.get(checksum)
+        if offer is not None:
+            return offer.commit, offer.commitmeta, Source.NEIGHBOUR
+        if self._origin is None:
+            raise NoSourceError(f"no neighbour has commit {checksum}")
+        detached = await self._origin.fetch_commitmeta(checksum)
+        if not self._holdings.has(name):
+            return await self._origin.fetch_commit(checksum), detached, Source.ORIGIN
+        if detached is None:
+            detached = self._holdings.load_commitmeta(checksum)
+        return self._holdings.load_metadata(name), detached, Source.ORIGIN
 
     def _newest_pulled(self) -> int:
         """Return a time that has passed for certain: that of the newest head pulled."""
@@ -271,6 +350,9 @@ class Pull:
                 scratch=os.path.join(self._repo.path, "tmp"),
                 progressed=self._refresh,
             ) as fetching:
+                self.status.origin = fetching.from_origin
+                self.status.peers = fetching.from_peers
+                self._company.begin(wanted[-1])
                 await fetching.run(wanted[-1])
         for commit in commits:
             self._survey.closure.check_bounds(commit)
@@ -290,8 +372,9 @@ class Pull:
         status.total_objects = len(survey.closure.named)
         status.total_known = survey.all_named
         status.staged_objects = survey.staged
-        status.origin.objects = survey.staged
-        status.origin.bytes = self._origin.counters.bytes.total()
+        if self._origin is not None:
+            # What crossed the network: compressed, and requests that failed too.
+            status.origin.bytes = self._origin.counters.bytes.total()
 
     # -- the visible step --------------------------------------------------------
 

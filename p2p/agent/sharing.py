@@ -5,10 +5,9 @@ Answering for anything else would tell a stranger what is installed here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from p2p.errors import Error
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import (
     Checksum,
@@ -76,6 +75,30 @@ class Sharing:
         name = ObjectName(checksum, ObjectType.COMMIT)
         return Commit.parse(self._holdings.load_metadata(name))
 
+    def begin(self, checksum: Checksum) -> None:
+        """Share what comes of a commit that is being pulled."""
+        if checksum not in self._commits:
+            self.add(SharedCommit(checksum, m.Held.BEGUN))
+
+    def number(
+        self, checksum: Checksum, missing: Collection[ObjectName]
+    ) -> list[ObjectName]:
+        """Number a commit's objects, all its directories being here; return them.
+
+        Blocks on the disk. Neighbours can watch what comes of it from now on.
+        """
+        complete = self.load_complete(checksum)
+        shared = self._commits.get(checksum)
+        if shared is not None and shared.held is m.Held.BEGUN:
+            shared.closure = complete.closure
+            shared.index = {name: at for at, name in enumerate(complete.closure)}
+            shared.here = {
+                at for name, at in shared.index.items() if name not in missing
+            }
+            shared.held = m.Held.PARTIAL
+            self._names.update((m.prefix_of(name), name) for name in shared.closure)
+        return complete.closure
+
     def add(self, shared: SharedCommit) -> None:
         """Share a commit; one that was shared as partial is replaced."""
         self._commits[shared.checksum] = shared
@@ -133,14 +156,3 @@ class Sharing:
         commits = (m.HeldCommit(c.checksum, c.held) for c in self._commits.values())
         refs = (m.HeldRef(r, c, commit) for (r, c), commit in self._refs.items())
         return m.Holdings(tuple(commits), tuple(refs))
-
-
-def iterate_complete(
-    sharing: Sharing, checksums: Iterable[Checksum], failed: Callable[[Error], None]
-) -> Iterator[SharedCommit]:
-    """Yield what can be shared of these commits; blocks on the disk."""
-    for checksum in checksums:
-        try:
-            yield sharing.load_complete(checksum)
-        except Error as error:
-            failed(error)

@@ -75,6 +75,11 @@ class Survey:
         """Tell whether all directories were read, so that the total is known."""
         return not self.closure.unread
 
+    @property
+    def awaits_directory(self) -> bool:
+        """Tell whether a directory was not staged yet."""
+        return any(name.type is ObjectType.DIRTREE for name in self.awaited)
+
     def add_commit(self, commit: Commit, baseline: Commit | None = None) -> None:
         """Find out what of this commit is here; reads the disk.
 

@@ -1,4 +1,4 @@
-"""`p2p fsck`, `p2p prune`, `p2p checkout`: checking, clearing and using a repository."""
+"""`p2p fsck`, `prune` and `checkout`: checking, clearing and using a repository."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHOWN = 20
 @click.option(
     "--repair",
     is_flag=True,
-    help="Remove damaged objects and mark their commits, so that a pull completes them.",
+    help="Remove damaged objects, so that a pull completes their commits.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
 @json_option
