@@ -5,6 +5,7 @@ import http.client
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -220,6 +221,26 @@ def test_ostree_prune_of_the_store_during_a_push_costs_nothing_but_time(
     p2p_push(hub, source.repo)
     assert_sound(store)
     assert "main" in Ostree(store).run("refs")
+
+
+def test_ostree_goes_on_to_the_next_mirror_for_what_is_not_here(
+    tmp_path: Path, hub: TreeHubProcess, store: Path
+) -> None:
+    """Release 2022.7 takes the body of a 404 for the beginning of the object."""
+    small_tree(tmp_path / "tree")
+    source = make_source(tmp_path / "source", tmp_path / "tree")
+    p2p_push(hub, source.repo)
+    shutil.copytree(store, tmp_path / "other")
+    for path in sorted((store / "objects").rglob("*.filez"))[:3]:
+        path.unlink()
+    with treehub_process(tmp_path / "other") as second:
+        mirrors = tmp_path / "mirrors"
+        mirrors.write_text(f"{hub.url}\n{second.url}\n")
+        client = Ostree.init(tmp_path / "client", "archive")
+        url = f"mirrorlist=file://{mirrors}"
+        client.run("remote", "add", "hub", url, "--no-gpg-verify")
+        client.run("pull", "hub", "main")
+        client.run("fsck", "--quiet")
 
 
 # -- killed, stalled, flooded ------------------------------------------------------
