@@ -55,7 +55,7 @@ class _Streaming:
 class Fetching:
     """One pull's traffic; `run` until everything wanted is staged."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         scheduler: Scheduler,

@@ -24,6 +24,7 @@ from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock
+from p2p.web.listen import parse_address
 
 DEVICE_PATH = "extensions/p2p/device"
 
@@ -36,6 +37,7 @@ class MeetingOptions:
         site: the members that share one origin link have one name.
         host, port: where to listen; port 0 lets the system choose.
         peers: static neighbours.
+        share: whether to give neighbours anything.
 
     """
 
@@ -43,6 +45,7 @@ class MeetingOptions:
     host: str | None = None
     port: int = 0
     peers: tuple[Target, ...] = ()
+    share: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,6 @@ class Meeting:
 
 def parse_target(text: str) -> Target:
     """Return HOST:PORT as a target."""
-    from p2p.web.listen import parse_address  # noqa: PLC0415
-
     return Target(*parse_address(text))
 
 
@@ -93,7 +94,7 @@ async def open_meeting(
         make_server=make_server,
         signing_key=signer.verify_key.encode(),
     )
-    company = Company(neighbours.me, neighbours, sharing)
+    company = Company(neighbours.me, neighbours, sharing if options.share else None)
     listener = await Listener.open(options.port, host=options.host)
     try:
         async with trio.open_nursery() as nursery:
