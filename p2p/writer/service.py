@@ -30,7 +30,7 @@ from p2p.ostree.messages import (
     StageSignatures,
     Sync,
 )
-from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_metadata
 from p2p.ostree.publish import NewCommit, Publication, is_complete
 from p2p.ostree.refs import RefPath, check_ref
 from p2p.ostree.repo import Repo
@@ -157,6 +157,7 @@ class WriterService:
 
     def _stage_signatures(self, commit: Checksum, data: bytes) -> None:
         check_commitmeta_size(data)
+        parse_metadata(data)
         self.stage.put_commitmeta(commit, data)
 
     # -- publishing ------------------------------------------------------------

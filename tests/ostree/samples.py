@@ -1,6 +1,7 @@
 """Small commits made in memory, with all their objects in canonical form."""
 
 import stat
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -74,22 +75,34 @@ def file_object(
     return ObjectName(checksum_of(data), ObjectType.FILE), data
 
 
+def filez(content: bytes, *, claimed: int | None = None) -> bytes:
+    """A `.filez` as another program may have packed it."""
+    header = FileHeader(0, 0, 0o100644)
+    size = len(content) if claimed is None else claimed
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return header.serialize_filez(size) + deflater.compress(content) + deflater.flush()
+
+
 def sample(
     tree: Tree,
     *,
     refs: tuple[str, ...] = ("main",),
     parent: Sample | None = None,
     timestamp: int = TIME,
+    collection: str | None = None,
 ) -> Sample:
-    """A commit of this tree, bound to the refs."""
+    """A commit of this tree, bound to the refs and the collection."""
     objects: dict[ObjectName, bytes] = {}
+    metadata = [("ostree.ref-binding", Variant("as", refs))]
+    if collection is not None:
+        metadata.append(("ostree.collection-binding", Variant("s", collection)))
     root, meta = _directory(tree, objects)
     data = Commit(
         root_dirtree=root,
         root_dirmeta=meta,
         timestamp=timestamp,
         parent=parent.checksum if parent else None,
-        metadata=(("ostree.ref-binding", Variant("as", refs)),),
+        metadata=tuple(metadata),
     ).serialize()
     return Sample(_add(objects, ObjectType.COMMIT, data), objects)
 

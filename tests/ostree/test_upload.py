@@ -2,7 +2,6 @@
 
 import errno
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,18 +23,10 @@ from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage
 from p2p.ostree.upload import Upload
 from tests.oracle import walk_objects
-from tests.ostree.samples import MODES, file_object, make_repo
+from tests.ostree.samples import MODES, file_object, filez, make_repo
 
 CONTENT = b"some content that is long enough to be cut " * 3
 XATTRS = ((b"user.a", b"1"),)
-
-
-def filez(content: bytes, *, claimed: int | None = None) -> bytes:
-    """A `.filez` as another program may have packed it."""
-    header = FileHeader(0, 0, 0o100644)
-    size = len(content) if claimed is None else claimed
-    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return header.serialize_filez(size) + deflater.compress(content) + deflater.flush()
 
 
 @pytest.fixture
