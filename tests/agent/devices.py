@@ -15,7 +15,7 @@ from p2p.net.transport import Target
 from p2p.ostree.commit import CommitOptions, commit_tree
 from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings
-from p2p.ostree.objects import Checksum, parse_metadata
+from p2p.ostree.objects import Checksum, Metadata, parse_metadata
 from p2p.ostree.repo import Repo
 from p2p.trust.keys import generate_key_pair, load_secret_key
 from p2p.trust.sign import add_signature, sign_commit
@@ -44,7 +44,7 @@ class Publisher:
     def commit(self, tree: Path, *, timestamp: int | None = None) -> Checksum:
         key = load_secret_key(self.keys / "signing.key")
 
-        def sign(data: bytes) -> tuple[tuple[str, object], ...]:
+        def sign(data: bytes) -> Metadata:
             return parse_metadata(add_signature(None, sign_commit(data, key)))
 
         options = CommitOptions(branch=REF, timestamp=timestamp, sign=sign)
