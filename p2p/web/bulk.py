@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 from typing import NamedTuple
@@ -322,7 +323,8 @@ class Bulk:
             self._out.append(ObjectFailed(want.name, course.final_error()))
             return
         if retry_after is not None and self._mirrors.single:
-            self._hold_until = max(self._hold_until, trio.current_time() + delay)
+            self._hold(delay)
+            self._withdraw(lambda waiting: waiting.handle is None)
         keep = resumable and course.mirror is mirror
         self._again(want, delay=delay, resume=transfer if keep else None)
 
@@ -359,22 +361,29 @@ class Bulk:
         asked meanwhile and not answered is asked again later.
         """
         self._silent += 1
-        for want in self._wants.values():
-            transfer = want.transfer
-            if transfer is not None and not transfer.status:
-                self._inbox.cancel(transfer)
-                self._end(want, transfer)
-                self._again(want)
+        self._withdraw(lambda _: True)
         retry = self._source.retry
         if self._silent < retry.tries:
-            delay = retry.delay(self._silent)
-            self._hold_until = max(self._hold_until, trio.current_time() + delay)
+            self._hold(retry.delay(self._silent))
             return
         error.args = (f"{error} (tried {self._silent} times)",)
         self._silent = 0
         for name in list(self._wants):
             self.forget(name)
             self._out.append(ObjectFailed(name, error))
+
+    def _hold(self, delay: float) -> None:
+        """Start nothing for so many seconds."""
+        self._hold_until = max(self._hold_until, trio.current_time() + delay)
+
+    def _withdraw(self, which: Callable[[Transfer], bool]) -> None:
+        """Put back into the queue what was asked and not answered yet."""
+        for want in self._wants.values():
+            transfer = want.transfer
+            if transfer is not None and not transfer.status and which(transfer):
+                self._inbox.cancel(transfer)
+                self._end(want, transfer)
+                self._queue.appendleft(want)
 
 
 def _is_resumable(transfer: Transfer, error: Error) -> bool:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
+from types import MappingProxyType
 
 import trio
 from cryptography import x509
@@ -52,14 +53,14 @@ class Exchange:
         self,
         status: int = 200,
         body: bytes = b"",
+        headers: Mapping[str, str] = MappingProxyType({}),
         *,
         length: int | None = None,
-        **headers: str,
     ) -> None:
         """Send an answer; `length` is claimed instead of the true one."""
         claimed = len(body) if length is None else length
         lines = [f"HTTP/1.1 {status} Something", f"Content-Length: {claimed}"]
-        lines += [f"{k.replace('_', '-')}: {v}" for k, v in headers.items()]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join(lines).encode() + b"\r\n\r\n"
         await self.send(head if self.asked.method == "HEAD" else head + body)
 
@@ -118,9 +119,7 @@ async def serving(
         number = server.connections
         link: trio.abc.Stream = stream
         if tls is not None:
-            link = trio.SSLStream(
-                stream, tls, server_side=True, https_compatible=True
-            )
+            link = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
         try:
             async with link:
                 await _converse(link, handler, server, number)
@@ -177,8 +176,10 @@ def replies(*handlers: Handler) -> Handler:
 def answer(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
     """Return a handler that always answers this."""
 
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+
     async def handle(exchange: Exchange) -> None:
-        await exchange.reply(status, body, **headers)
+        await exchange.reply(status, body, fields)
 
     return handle
 

@@ -1,13 +1,8 @@
 """The fetcher against servers that behave, misbehave, stall and lie."""
 
-import io
 import os
-import resource
-import ssl
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import trio
@@ -17,27 +12,20 @@ from p2p.errors import (
     ConfigError,
     ConnectError,
     CredentialsError,
-    Error,
-    FormatError,
     LimitError,
     OriginError,
     OriginNotFoundError,
     TransportClosedError,
-    TransportError,
     TransportTimeoutError,
 )
 from p2p.web.engine import Limits
-from p2p.web.failure import ResumeRefusedError, TlsError
 from p2p.web.fetch import Fetcher
 from p2p.web.intake import PIECE_BYTES
-from p2p.web.lane import Chunk, Done, Event, Failed
-from p2p.web.request import Access, Request, Upload
+from p2p.web.request import Access, Request
 from tests.web.servers import (
     Exchange,
     Handler,
     answer,
-    make_identity,
-    make_tls,
     replies,
     serving,
 )
@@ -237,7 +225,7 @@ async def test_retry_after_is_told_in_seconds(fetcher: Fetcher) -> None:
     assert found == [7, 30, None, 9, None]
 
 
-# -- connections that fail --------------------------------------------------------------
+# -- connections that fail -------------------------------------------------------------
 
 
 async def test_nobody_listening_is_a_connect_error_that_names_the_url(
@@ -359,7 +347,7 @@ async def test_what_is_not_http_is_an_origin_error(
     assert "HTTP server" in caught.value.hint
 
 
-# -- limits ---------------------------------------------------------------------------------
+# -- limits ----------------------------------------------------------------------------
 
 
 async def long_chunks(exchange: Exchange) -> None:
@@ -398,7 +386,7 @@ async def test_headers_without_end_are_refused(
 ) -> None:
     async with serving(endless_headers) as server:
         request = replace(get(server.url), want_headers=want_headers)
-        with pytest.raises(LimitError, match="(?i)header"):
+        with pytest.raises(LimitError, match=r"(?i)header"):
             await fetcher.fetch(request)
 
 

@@ -1,6 +1,5 @@
 """Transfers as a consumer sees them: batches, windows, cancelling, the end."""
 
-import io
 import os
 import resource
 import threading
@@ -15,18 +14,15 @@ import trio
 import trio.testing
 
 from p2p.errors import (
-    ConfigError,
     FormatError,
-    OriginError,
     TransportClosedError,
-    TransportError,
 )
 from p2p.web.engine import Limits
 from p2p.web.failure import ResumeRefusedError
 from p2p.web.fetch import Fetcher, Inbox
 from p2p.web.intake import PIECE_BYTES
 from p2p.web.lane import Chunk, Done, Event, Failed
-from p2p.web.request import Access, Request, Upload
+from p2p.web.request import Access, Request
 from p2p.web.transfer import Transfer
 from tests.servers import StartNginx
 from tests.web.servers import Exchange, answer, files, serving
@@ -63,7 +59,7 @@ async def finish(inbox: Inbox, transfer: Transfer) -> tuple[bytes, Event]:
                     return b"".join(parts), event
 
 
-# -- the window -------------------------------------------------------------------------
+# -- the window ------------------------------------------------------------------------
 
 
 async def test_a_long_body_comes_in_pieces_in_order(fetcher: Fetcher) -> None:
@@ -226,7 +222,7 @@ async def test_a_transfer_that_broke_while_its_consumer_was_busy_still_ends(
         assert len(data) <= 3 * MIB
 
 
-# -- going on where a transfer broke off ------------------------------------------------
+# -- going on where a transfer broke off -----------------------------------------------
 
 
 class CutShort:
@@ -239,12 +235,12 @@ class CutShort:
         self._first = True
 
     async def __call__(self, exchange: Exchange) -> None:
-        dated = {"Last_Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        dated = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
         if self._first:
             self._first = False
             exchange.hang_up()
             await exchange.reply(
-                200, self._body[: self._cut], length=len(self._body), **dated
+                200, self._body[: self._cut], dated, length=len(self._body)
             )
         elif "range" in exchange.asked.headers and not self._changed:
             start = int(exchange.asked.headers["range"][len("bytes=") : -1])
@@ -252,11 +248,10 @@ class CutShort:
             await exchange.reply(
                 206,
                 self._body[start:],
-                Content_Range=f"bytes {start}-{total - 1}/{total}",
-                **dated,
+                dated | {"Content-Range": f"bytes {start}-{total - 1}/{total}"},
             )
         else:
-            await exchange.reply(200, self._body, **dated)
+            await exchange.reply(200, self._body, dated)
 
 
 async def test_a_transfer_goes_on_where_another_broke_off(fetcher: Fetcher) -> None:
@@ -289,129 +284,7 @@ async def test_a_server_that_sends_the_whole_instead_of_the_rest_is_noticed(
         assert isinstance(end.error, ResumeRefusedError)
 
 
-# -- sending -----------------------------------------------------------------------------
-
-
-async def echo(exchange: Exchange) -> None:
-    asked = exchange.asked
-    await exchange.reply(200, asked.method.encode() + b" " + asked.body)
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
-async def test_bytes_are_sent_as_they_are(fetcher: Fetcher, method: str) -> None:
-    async with serving(echo) as server:
-        request = Request(
-            url=server.url, max_bytes=MIB, method=method, body=b"data", access=ACCESS
-        )
-        response = await fetcher.fetch(request)
-    assert response.body == method.encode() + b" data"
-    assert server.asked[0].headers["content-length"] == "4"
-    assert "expect" not in server.asked[0].headers
-
-
-async def test_an_empty_body_is_sent_with_its_length(fetcher: Fetcher) -> None:
-    async with serving(echo) as server:
-        request = Request(
-            url=server.url, max_bytes=MIB, method="POST", body=b"", access=ACCESS
-        )
-        assert (await fetcher.fetch(request)).body == b"POST "
-    assert server.asked[0].headers["content-length"] == "0"
-
-
-async def test_a_file_is_sent_from_its_start(fetcher: Fetcher, tmp_path: Path) -> None:
-    body = os.urandom(2 * MIB)
-    (tmp_path / "file").write_bytes(body)
-    async with serving(echo) as server:
-        with (tmp_path / "file").open("rb") as file:
-            file.seek(5)
-            request = Request(
-                url=server.url,
-                max_bytes=4 * MIB,
-                method="PUT",
-                body=Upload(file, len(body)),
-                access=ACCESS,
-            )
-            response = await fetcher.fetch(request)
-    assert response.body == b"PUT " + body
-
-
-async def test_a_body_is_sent_again_where_an_idle_connection_had_been_closed(
-    fetcher: Fetcher,
-) -> None:
-    async def once(exchange: Exchange) -> None:
-        exchange.hang_up()
-        await exchange.reply(200, exchange.asked.body)
-
-    async with serving(once) as server:
-        for number in range(3):
-            request = Request(
-                url=server.url,
-                max_bytes=MIB,
-                method="POST",
-                body=b"%d" % number,
-                access=ACCESS,
-            )
-            assert (await fetcher.fetch(request)).body == b"%d" % number
-
-
-@pytest.mark.parametrize("method", ["HEAD", "DELETE"])
-async def test_requests_without_a_body_have_none(
-    fetcher: Fetcher, method: str
-) -> None:
-    async with serving(answer(200)) as server:
-        response = await fetcher.fetch(
-            Request(url=server.url, max_bytes=MIB, method=method, access=ACCESS)
-        )
-    assert response.status == 200
-    assert server.asked[0].method == method
-    assert "content-length" not in server.asked[0].headers
-
-
-async def test_head_tells_the_headers_only(fetcher: Fetcher) -> None:
-    async with serving(answer(200, b"body")) as server:
-        response = await fetcher.fetch(
-            Request(url=server.url, max_bytes=1, method="HEAD", access=ACCESS)
-        )
-    assert response.body == b""
-    assert response.headers["content-length"] == "4"
-
-
-async def test_a_file_that_is_shorter_than_announced_is_an_error(
-    fetcher: Fetcher,
-) -> None:
-    async with serving(echo) as server:
-        request = Request(
-            url=server.url,
-            max_bytes=MIB,
-            method="PUT",
-            body=Upload(io.BytesIO(b"short"), 100),
-            access=ACCESS,
-        )
-        with pytest.raises(ConfigError, match="95 bytes before the 100"):
-            await fetcher.fetch(request)
-
-
-async def test_a_plain_get_after_an_upload_is_a_plain_get(fetcher: Fetcher) -> None:
-    async with serving(echo) as server:
-        for method, body in [("PUT", b"x"), ("GET", None), ("HEAD", None)]:
-            request = Request(
-                url=server.url, max_bytes=MIB, method=method, body=body, access=ACCESS
-            )
-            await fetcher.fetch(request)
-        await fetcher.fetch(get(server.url))
-    assert [asked.method for asked in server.asked] == ["PUT", "GET", "HEAD", "GET"]
-    assert "content-length" not in server.asked[1].headers
-
-
-async def test_a_proxy_is_asked_for_the_whole_url(fetcher: Fetcher) -> None:
-    async with serving(answer(200, b"by proxy")) as proxy:
-        access = replace(ACCESS, proxy=proxy.url)
-        request = replace(get("http://origin.invalid/file"), access=access)
-        assert (await fetcher.fetch(request)).body == b"by proxy"
-    assert proxy.asked[0].target == "http://origin.invalid/file"
-
-
-# -- cancelling and closing -------------------------------------------------------------
+# -- cancelling and closing ------------------------------------------------------------
 
 
 async def stall(exchange: Exchange) -> None:
@@ -523,16 +396,15 @@ async def test_leaving_drops_what_runs_and_joins_the_thread() -> None:
 
 
 async def test_whoever_still_waits_is_told_of_the_end() -> None:
-    async with trio.open_nursery() as nursery:
-        async with Fetcher() as fetcher:
-            inbox = fetcher.inbox()
+    async with trio.open_nursery() as nursery, Fetcher() as fetcher:
+        inbox = fetcher.inbox()
 
-            async def wait() -> None:
-                with pytest.raises(trio.ClosedResourceError):
-                    await inbox.next_events()
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await inbox.next_events()
 
-            nursery.start_soon(wait)
-            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_leaving_because_of_a_cancellation_joins_the_thread_too() -> None:
@@ -563,7 +435,7 @@ async def test_a_fault_of_the_thread_is_raised_where_events_are_awaited() -> Non
             inbox.start(get("http://127.0.0.1:1/"))
 
 
-# -- many of everything ----------------------------------------------------------------------
+# -- many of everything ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -611,7 +483,7 @@ async def test_a_hundred_small_files_are_handed_over_in_few_batches() -> None:
         inbox = fetcher.inbox()
         for number in range(100):
             inbox.start(get(server.url), tag=number)
-        tags = []
+        tags: list[object] = []
         while len(tags) < 100:
             tags += [event.transfer.tag for event in await inbox.next_events()]
-    assert sorted(tags) == list(range(100))
+    assert set(tags) == set(range(100))

@@ -45,7 +45,7 @@ def moved(target: str, status: int = 302) -> Handler:
         if exchange.asked.path == "/end":
             await exchange.reply(200, b"here")
         else:
-            await exchange.reply(status, b"go there", Location=target)
+            await exchange.reply(status, b"go there", {"Location": target})
 
     return handle
 
@@ -73,9 +73,11 @@ async def test_the_same_server_gets_credentials_after_a_redirect_too(
 
 
 async def test_another_server_gets_no_credentials(fetcher: Fetcher) -> None:
-    async with serving(answer(200, b"there")) as other:
-        async with serving(moved(f"{other.url}/there")) as server:
-            response = await fetcher.fetch(get(f"{server.url}/x"))
+    async with (
+        serving(answer(200, b"there")) as other,
+        serving(moved(f"{other.url}/there")) as server,
+    ):
+        response = await fetcher.fetch(get(f"{server.url}/x"))
     assert response.body == b"there"
     assert not response.trusted
     headers = other.asked[0].headers
@@ -90,12 +92,14 @@ async def test_credentials_do_not_come_back_with_a_second_redirect(
     home: list[str] = []
 
     async def back(exchange: Exchange) -> None:
-        await exchange.reply(302, Location=f"{home[0]}/end")
+        await exchange.reply(302, b"", {"Location": f"{home[0]}/end"})
 
-    async with serving(back) as other:
-        async with serving(moved(f"{other.url}/there")) as server:
-            home.append(server.url)
-            response = await fetcher.fetch(get(f"{server.url}/x"))
+    async with (
+        serving(back) as other,
+        serving(moved(f"{other.url}/there")) as server,
+    ):
+        home.append(server.url)
+        response = await fetcher.fetch(get(f"{server.url}/x"))
     assert response.body == b"here"
     assert "authorization" not in server.asked[-1].headers
 
@@ -128,11 +132,13 @@ async def test_nothing_is_fetched_unencrypted_that_was_asked_for_encrypted(
     fetcher: Fetcher, tmp_path: Path
 ) -> None:
     tls = make_tls(tmp_path)
-    async with serving(answer(200, b"x")) as plain:
-        async with serving(moved(plain.url), tls=tls.context) as server:
-            access = replace(ACCESS, ca_path=str(tls.authority))
-            with pytest.raises(OriginError, match="not encrypted"):
-                await fetcher.fetch(get(f"{server.url}/x", access))
+    async with (
+        serving(answer(200, b"x")) as plain,
+        serving(moved(plain.url), tls=tls.context) as server,
+    ):
+        access = replace(ACCESS, ca_path=str(tls.authority))
+        with pytest.raises(OriginError, match="not encrypted"):
+            await fetcher.fetch(get(f"{server.url}/x", access))
     assert not plain.asked
 
 

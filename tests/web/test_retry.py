@@ -23,8 +23,7 @@ from p2p.web.retry import Course, Retry, is_transient
 
 RETRY = Retry(random=Random(1))
 MIRRORS = [
-    Mirror(f"http://{name}", access=DEFAULT_ACCESS, credentials=False)
-    for name in "abc"
+    Mirror(f"http://{name}", access=DEFAULT_ACCESS, credentials=False) for name in "abc"
 ]
 BUSY = OriginError("busy", status=503)
 ABSENT = OriginNotFoundError("absent", status=404)

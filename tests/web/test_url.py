@@ -20,7 +20,8 @@ def test_the_server_of_a_url_is_scheme_host_and_port(url: str, server: Server) -
 
 
 @pytest.mark.parametrize(
-    "url", ["", "host", "ftp://host", "http://", "http:///x", "http://[::1", "http://h:x"]
+    "url",
+    ["", "host", "ftp://host", "http://", "http:///x", "http://[::1", "http://h:x"],
 )
 def test_what_is_no_url_of_a_server_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
