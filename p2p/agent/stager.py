@@ -125,6 +125,8 @@ class Stager:
                 self._unsynced += size
                 self._done([name], done.rejected, 0)
                 return
+        await self._writer.call(AbortObject(name))
+        self._done([], (Rejection(name, f"its file lacks {left} bytes"),), 0)
 
     async def _send_piece(self, request: Request) -> None:
         match request:
