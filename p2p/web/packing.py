@@ -100,22 +100,33 @@ def _make(checksum: Checksum, reader: ContentReader, repo: Repo) -> Package:
 
     level = repo.config.zlib_level
     packed = from_content(reader.header, reader.size, content(), level=level)
-    if reader.size <= IN_MEMORY_BYTES:
-        try:
+    try:
+        if reader.size <= IN_MEMORY_BYTES:
             data = b"".join(packed)
-        except FormatError as error:
-            raise DamagedObjectError(f"{path}: damaged: {error}") from None
+            package = Package(data, len(data))
+        else:
+            package = _spool(packed, repo)
+    except (FormatError, IntegrityError) as error:
+        raise DamagedObjectError(f"{path}: damaged: {error}") from None
+    try:
         _compare(checksum, digest.hexdigest(), path)
-        return Package(data, len(data))
-    file = tempfile.TemporaryFile(dir=_scratch(repo))  # noqa: SIM115  as above
+    except DamagedObjectError:
+        package.close()
+        raise
+    return package
+
+
+def _spool(packed: Iterator[bytes], repo: Repo) -> Package:
+    """Write to a temporary file, beside the repository if one may."""
+    directory = os.path.join(repo.path, "tmp")
+    writable = os.access(directory, os.W_OK)
+    file = tempfile.TemporaryFile(  # noqa: SIM115  closed with the package
+        dir=directory if writable else None
+    )
     try:
         for piece in packed:
             file.write(piece)
         file.flush()
-        _compare(checksum, digest.hexdigest(), path)
-    except FormatError as error:
-        file.close()
-        raise DamagedObjectError(f"{path}: damaged: {error}") from None
     except BaseException:
         file.close()
         raise
@@ -126,9 +137,3 @@ def _make(checksum: Checksum, reader: ContentReader, repo: Repo) -> Package:
 def _compare(expected: Checksum, got: str, path: str) -> None:
     if got != expected:
         raise DamagedObjectError(f"{path}: damaged: its content has the checksum {got}")
-
-
-def _scratch(repo: Repo) -> str | None:
-    """Return where large temporary files go: beside the repository if one may."""
-    directory = os.path.join(repo.path, "tmp")
-    return directory if os.access(directory, os.W_OK) else None
