@@ -102,12 +102,14 @@ class Answer:
             await self._link.send(memoryview(data)[sent:])
 
     def _head(self, framing: str) -> bytes:
-        lines = [_status_line(self._response.status), _date_line(int(time.time()))]
-        for name, value in self._response.headers:
-            lines.append(f"{name}: {value}\r\n")
-        lines.append(framing)
-        lines.append("Connection: close\r\n\r\n" if self._last else "\r\n")
-        return "".join(lines).encode("latin-1")
+        headers = self._response.headers
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+        if not lines.count("\n") == lines.count("\r") == len(headers):
+            raise ValueError(f"a header's value holds a line break: {headers!r}")
+        status = _status_line(self._response.status)
+        date = _date_line(int(time.time()))
+        end = "Connection: close\r\n\r\n" if self._last else "\r\n"
+        return f"{status}{date}{lines}{framing}{end}".encode("latin-1")
 
 
 @lru_cache(maxsize=64)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import trio
 
-from p2p.errors import Error
+from p2p.errors import Error, ReadOnlyError
 from p2p.ostree.disk import syncfs, write_file, writing
 from p2p.ostree.objects import Commit, ObjectName, ObjectType
 from p2p.ostree.repo import Repo
@@ -63,11 +64,16 @@ class Ingest:
     def __init__(
         self, repo: Repo, *, max_content_bytes: int = DEFAULT_MAX_CONTENT_BYTES
     ) -> None:
-        """Make a place for unfinished uploads, clearing away those of dead servers."""
+        """Make a place for unfinished uploads, clearing away those of dead servers.
+
+        Where the disk can only be read, that is said to who uploads.
+        """
         self._repo = repo
         self._max_content_bytes = max_content_bytes
-        with writing(repo.path):
-            self._room = Room(os.path.join(repo.path, "tmp"), _ROOM_PREFIX)
+        self._room: Room | None = None
+        self._entering = threading.Lock()
+        with contextlib.suppress(ReadOnlyError), writing(repo.path):
+            self._room = self._open_room()
         self._queue: list[_Upload] = []
         self._unsettled: dict[ObjectName, trio.Event] = {}
         self._held: list[_Upload] = []
@@ -76,9 +82,13 @@ class Ingest:
         self._unchecked = _SPACE_CHECK_BYTES
         self._wake = trio.Event()
 
+    def _open_room(self) -> Room:
+        return Room(os.path.join(self._repo.path, "tmp"), _ROOM_PREFIX)
+
     def close(self) -> None:
         """Remove what is unfinished."""
-        self._room.close()
+        if self._room is not None:
+            self._room.close()
 
     async def has(self, name: ObjectName) -> bool:
         """Tell whether the object is here, durably."""
@@ -132,6 +142,10 @@ class Ingest:
         return arrival
 
     def _create(self, name: ObjectName) -> Arrival:
+        """Return a new file; several threads may call this at once."""
+        with self._entering:
+            if self._room is None:
+                self._room = self._open_room()
         limit = self._max_content_bytes
         try:
             return Arrival(name, self._room.new_path(), max_content_bytes=limit)

@@ -75,12 +75,12 @@ def _listen_host(host: str, port: int) -> list[socket.socket]:
     )
     listeners: list[socket.socket] = []
     try:
-        for family, name in dict.fromkeys((f, str(a[0])) for f, *_, a in found):
+        for family, (name, *rest) in dict.fromkeys((f, a) for f, *_, a in found):
             if port == 0 and listeners:
                 # One port for all addresses of the name.
-                port = listeners[0].getsockname()[1]
+                rest[0] = listeners[0].getsockname()[1]
             listeners.append(
-                socket.create_server((name, port), family=family, backlog=_BACKLOG)
+                socket.create_server((name, *rest), family=family, backlog=_BACKLOG)
             )
     except BaseException:
         for listener in listeners:

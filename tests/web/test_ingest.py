@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import subprocess
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -443,6 +444,31 @@ async def test_a_full_disk_is_507_and_leaves_nothing(
         assert hub.files() == set()
         filler.unlink()
         assert (await hub.post(file_name(content), filez(content))).status == 204
+
+
+@pytest.mark.root
+async def test_a_store_that_can_only_be_read_is_served_and_refuses_uploads(
+    tmpfs: MakeMount,
+) -> None:
+    store = tmpfs(1 << 20)
+    good = make_commit({"a": b"a"})
+    async with treehub(store) as hub:
+        await hub.upload(good)
+    remount(store, "ro")
+    async with treehub(store) as hub:
+        path = f"/objects/{good.commit_name.path()}"
+        assert (await hub.ask("GET", path)).status == 200
+        for content in (SMALL, LARGE):
+            answer = await hub.post(file_name(content), filez(content))
+            assert_refused(answer, "Read-only file system", status=500)
+        answer = await hub.set_ref("heads/main", good.commit)
+        assert_refused(answer, "Read-only file system", status=500)
+        remount(store, "rw")
+        assert (await hub.post(file_name(SMALL), filez(SMALL))).status == 204
+
+
+def remount(path: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", path], check=True)
 
 
 async def test_a_room_that_ostree_cleared_is_made_again(tmp_path: Path) -> None:

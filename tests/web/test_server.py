@@ -298,6 +298,17 @@ async def test_a_stream_that_breaks_ends_the_connection_and_is_logged(
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_a_line_break_cannot_get_into_a_header(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def split(_request: Request) -> Response:
+        return Response(302, (("Location", "/x\r\nSet-Cookie: a=b"),))
+
+    async with serving(split) as server:
+        assert await server.raw(GET) == b""
+    assert "line break" in caplog.text
+
+
 async def test_a_client_that_resets_in_its_body_is_not_answered_nor_logged_as_a_fault(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
