@@ -45,7 +45,6 @@ class Handle(pycurl.Curl):
 
     def configure(self, access: Access, identity: str | None) -> None:
         """Set what all transfers with this access share; `identity` is a PEM file."""
-        self.reset()
         self.access = access
         self.plain = True
         self._max_bytes = -1
@@ -199,13 +198,17 @@ class Handles:
             self._secrets[access] = MemoryFile(access.client_pem)
         return self._secrets[access].path
 
-    def give(self, handle: Handle) -> None:
-        """Take a handle back that is in no multi handle any more."""
+    def give(self, handle: Handle, *, clean: bool) -> None:
+        """Take a handle back that is in no multi handle any more.
+
+        `clean` says that its transfer came to its end; libcurl before 8 refuses some
+        options for a handle that was stopped half-way, even after a reset.
+        """
         handle.disarm()
-        access = handle.access
-        if not handle.plain:
-            handle.configure(access, self._identity(access))
-        self._idle.setdefault(access, []).append(handle)
+        if clean and handle.plain:
+            self._idle.setdefault(handle.access, []).append(handle)
+        else:
+            handle.close()
 
     def close(self) -> None:
         """Free all."""

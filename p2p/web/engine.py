@@ -232,7 +232,8 @@ class Engine:
     def _release(self, transfer: Transfer) -> None:
         handle, host = self._running.pop(transfer)
         self._multi.remove(handle)
-        self._handles.give(handle)
+        ended = transfer.outcome is not None and transfer.outcome[0] == 0
+        self._handles.give(handle, clean=ended)
         self._count(host, -1)
 
     # -- going on and ending ----------------------------------------------------------
@@ -262,10 +263,11 @@ class Engine:
             self.block(transfer.lane)
             return False
         if over:
-            transfer.outcome = (0, "")
+            self._complete(transfer, 0, "")
         elif transfer.outcome is None:
             return self._resume(transfer)
-        self._complete(transfer, *transfer.outcome)
+        else:
+            self._complete(transfer, *transfer.outcome)
         return True
 
     def _resume(self, transfer: Transfer) -> bool:
