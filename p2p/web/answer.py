@@ -37,13 +37,13 @@ class Answer:
         self._head_only = request.method == "HEAD"
         self._chunked = request.version != "1.0"
 
-    async def send(self, allow: Callable[[], None]) -> None:
-        """Send everything; `allow` is called before each wait for the client.
+    async def send(self, waiting: Callable[[bool], None]) -> None:
+        """Send everything; `waiting` is told when a wait for the client begins or ends.
 
         Raises what the link raises, and BrokenResourceError when a file has become
         shorter than was announced. A file is closed in any case.
         """
-        self._allow = allow
+        self._waiting = waiting
         body = self._response.body
         if isinstance(body, bytes):
             await self._put(self.whole())
@@ -98,8 +98,9 @@ class Answer:
         self.sent_bytes += len(data)
         sent = self._link.send_now(data)
         if sent < len(data):
-            self._allow()
+            self._waiting(True)
             await self._link.send(memoryview(data)[sent:])
+            self._waiting(False)
 
     def _head(self, framing: str) -> bytes:
         headers = self._response.headers

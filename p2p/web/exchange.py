@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import urllib.parse
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -119,6 +120,23 @@ class Request:
 def too_large(limit: int) -> RefusedError:
     """Return the refusal of a body of more than `limit` bytes."""
     return RefusedError(413, "too_large", f"The body exceeds {limit} bytes.")
+
+
+def split_target(target: str) -> tuple[str, str]:
+    """Return the decoded path and the query of a request's target.
+
+    RefusedError (400) if the path is no UTF-8.
+    """
+    path, _, query = target.partition("?")
+    if not path.startswith("/"):
+        # The absolute form, which every server must take (RFC 9112 §3.2.2).
+        path = urllib.parse.urlsplit(path).path or "/"
+    if "%" in path:
+        try:
+            path = urllib.parse.unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            raise RefusedError(400, "bad_request", "The path is not UTF-8.") from None
+    return path, query
 
 
 @dataclass(slots=True)

@@ -15,7 +15,6 @@ import math
 import re
 import socket
 import ssl
-import urllib.parse
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -33,6 +32,7 @@ from p2p.web.exchange import (
     Request,
     Response,
     error_response,
+    split_target,
     too_large,
 )
 from p2p.web.limits import Limits
@@ -316,17 +316,7 @@ class _Connection:
     def _request(
         self, method: str, target: str, headers: Mapping[str, str], body: Body
     ) -> Request:
-        path, _, query = target.partition("?")
-        if not path.startswith("/"):
-            # The absolute form, which every server must take (RFC 9112 §3.2.2).
-            path = urllib.parse.urlsplit(path).path or "/"
-        if "%" in path:
-            try:
-                path = urllib.parse.unquote(path, errors="strict")
-            except UnicodeDecodeError:
-                raise RefusedError(
-                    400, "bad_request", "The path is not UTF-8."
-                ) from None
+        path, query = split_target(target)
         return Request(
             method,
             path,
@@ -355,13 +345,13 @@ class _Connection:
     async def _send(self, request: Request, response: Response, *, last: bool) -> None:
         answer = Answer(self.link, request, response, last=last)
         try:
-            await answer.send(self._allow_stall)
+            await answer.send(self._wait_for_client)
         finally:
             if self._server.access_log is not None:
                 self._server.access_log(record(request, response, answer.sent_bytes))
 
-    def _allow_stall(self) -> None:
-        self.allow(self.limits.stall_seconds)
+    def _wait_for_client(self, begins: bool) -> None:  # noqa: FBT001  a callback
+        self.allow(self.limits.stall_seconds if begins else math.inf)
 
     async def _linger(self) -> None:
         """Let a client that still sends read the answer before the socket closes.

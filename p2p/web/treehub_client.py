@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from p2p.errors import CredentialsError, Error, OriginError, TransportError
+from p2p.errors import ConfigError, CredentialsError, Error, OriginError, TransportError
 from p2p.ostree.content import MAX_CONTENT_BYTES
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_checksum
 from p2p.ostree.refs import RefPath
@@ -75,10 +75,12 @@ class TreeHubClient:
             jobs: requests at once, at most.
 
         Raises:
-            ConfigError: the URL is none.
+            ConfigError: the URL is none, or no request is to be made at all.
 
         """
         server_of(url)
+        if jobs < 1:
+            raise ConfigError("jobs", f"{jobs} requests at once get nothing done")
         bare, user = split_user(url.rstrip("/"))
         self.url = bare
         self.jobs = jobs

@@ -106,6 +106,22 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
             await gone.wait()
 
 
+async def test_a_stream_may_pause_for_as_long_as_it_likes() -> None:
+    """What is waited for then is not the client."""
+
+    async def pausing(_request: Request) -> Response:
+        async def pieces() -> AsyncGenerator[bytes, None]:
+            # More than the sockets hold, so that the client is waited for first.
+            yield b"x" * 8_000_000
+            await trio.sleep(QUICK.stall_seconds * 4)
+            yield b"end"
+
+        return Response(200, (), pieces())
+
+    async with serving(pausing, limits=QUICK) as server:
+        assert (await server.ask("GET", "/")).body.endswith(b"xend")
+
+
 # -- number ----------------------------------------------------------------
 
 

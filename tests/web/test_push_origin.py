@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2p.errors import ConnectError, CredentialsError, OriginError
+from p2p.errors import ConfigError, ConnectError, CredentialsError, OriginError
 from p2p.ostree.refs import head
 from p2p.ostree.repo import Repo
 from p2p.web.credentials import BasicUser, Credentials
@@ -116,6 +116,12 @@ async def test_the_window_shrinks_when_the_origin_is_overloaded(tmp_path: Path) 
             assert pushing.status.done_objects == pushing.status.total_objects
             assert "jobs>" in repr(client)
         assert len(server.objects) == len(FIRST.stored)
+
+
+async def test_no_requests_at_once_are_none_at_all() -> None:
+    async with Fetcher() as fetcher:
+        with pytest.raises(ConfigError, match="jobs"):
+            TreeHubClient(fetcher, "http://origin.example", jobs=0)
 
 
 # -- who we are ----------------------------------------------------------------
