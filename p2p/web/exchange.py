@@ -125,17 +125,17 @@ def too_large(limit: int) -> RefusedError:
 def split_target(target: str) -> tuple[str, str]:
     """Return the decoded path and the query of a request's target.
 
-    RefusedError (400) if the path is no UTF-8.
+    RefusedError (400) if the path is no UTF-8, or there is no URL around it.
     """
     path, _, query = target.partition("?")
-    if not path.startswith("/"):
-        # The absolute form, which every server must take (RFC 9112 §3.2.2).
-        path = urllib.parse.urlsplit(path).path or "/"
-    if "%" in path:
-        try:
+    try:
+        if not path.startswith("/"):
+            # The absolute form, which every server must take (RFC 9112 §3.2.2).
+            path = urllib.parse.urlsplit(path).path or "/"
+        if "%" in path:
             path = urllib.parse.unquote(path, errors="strict")
-        except UnicodeDecodeError:
-            raise RefusedError(400, "bad_request", "The path is not UTF-8.") from None
+    except ValueError:
+        raise RefusedError(400, "bad_request", "The path is malformed.") from None
     return path, query
 
 

@@ -87,6 +87,7 @@ async def test_a_head_may_come_byte_by_byte() -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (TWO_LENGTHS, 400),
         (b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        (b"GET http://[x HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET /%ff HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"x" * 40_000, 431),
