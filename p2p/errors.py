@@ -1,10 +1,12 @@
 """Every error of the project, grouped by whose fault it is and what to do next.
 
 Each class carries an ``exit_code`` for the command line and a ``hint``: one
-sentence that tells a person what to do. The module imports nothing.
+sentence that tells a person what to do. The module imports nothing of ours.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 
 class Error(Exception):
@@ -29,6 +31,13 @@ class ConfigError(Error):
         super().__init__(f"{where}: {reason}", hint=hint)
         self.where = where
         self.reason = reason
+
+
+class OutputError(Error):
+    """The result cannot be written to standard output; the work itself was done."""
+
+    exit_code = 3
+    hint = "What was asked for was done, but nobody could be told."
 
 
 class UnsupportedOptionError(Error):
@@ -279,3 +288,21 @@ class WriterError(Error):
 
     exit_code = 51
     hint = "Run the command again: what was staged is kept."
+
+
+# -- errors of tasks side by side --------------------------------------------------
+
+
+def single_error(group: BaseExceptionGroup[BaseException]) -> Error | None:
+    """Return the first error of a group that holds nothing but errors of ours."""
+    errors = list(_leaves(group))
+    ours = [error for error in errors if isinstance(error, Error)]
+    return ours[0] if ours and len(ours) == len(errors) else None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -8,7 +8,7 @@ and only then served to neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -251,11 +251,16 @@ class Fetching:
         if outcome.staged:
             self._survey.acknowledge(outcome.staged)
             self.tell(e.ObjectsVerified(outcome.staged))
-            self._verified(outcome.staged)
-            if self._survey.all_named and not self._survey.awaits_directory:
-                self._all_named.set()
         if self._origin is not None:
             self._origin.consumed(outcome.consumed)
+        self.arrived(outcome.staged)
+
+    def arrived(self, names: Sequence[ObjectName]) -> None:
+        """Take note that these are staged, whoever brought them."""
+        if names:
+            self._verified(names)
+            if self._survey.all_named and not self._survey.awaits_directory:
+                self._all_named.set()
         if self._survey.complete:
             self._finished.set()
 

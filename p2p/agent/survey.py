@@ -7,7 +7,7 @@ says what to fetch next: directories first, because they name the rest.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from p2p.errors import ObjectNotFoundError
@@ -42,16 +42,22 @@ class Survey:
     Attributes:
         local: what was here already, without what is unchanged from a baseline.
         missing_metadata, missing_content: to be fetched, in this order.
+        cached: to be copied from other repositories of this machine.
         awaited: asked for, or received and not staged yet.
-        staged: how many objects the writer acknowledged.
+        staged: how many objects the writer acknowledged, without copies.
+        elsewhere: tells whether such a repository has an object.
+        on_cached: called when there is something to copy.
 
     """
 
     holdings: Holdings
+    elsewhere: Callable[[ObjectName], bool] | None = None
+    on_cached: Callable[[], None] | None = None
     closure: Closure = field(init=False)
     local: Tally = field(default_factory=Tally)
     missing_metadata: deque[ObjectName] = field(default_factory=deque)
     missing_content: deque[ObjectName] = field(default_factory=deque)
+    cached: deque[ObjectName] = field(default_factory=deque)
     awaited: set[ObjectName] = field(default_factory=set)
     staged: int = 0
 
@@ -68,7 +74,8 @@ class Survey:
     @property
     def complete(self) -> bool:
         """Tell whether every object is here or staged."""
-        return not (self.missing_metadata or self.missing_content or self.awaited)
+        missing = self.missing_metadata or self.missing_content
+        return not (missing or self.cached or self.awaited)
 
     @property
     def all_named(self) -> bool:
@@ -114,10 +121,33 @@ class Survey:
                     stack += self.closure.add_dirtree(name.checksum, tree)
             if size is not None:
                 self.local.add(size)
-            elif name.type is ObjectType.FILE:
+            elif self.elsewhere is not None and self.elsewhere(name):
+                self.cached.append(name)
+            else:
+                self.miss([name])
+        if self.cached and self.on_cached is not None:
+            self.on_cached()
+
+    def miss(self, names: Iterable[ObjectName]) -> None:
+        """Take note that these must be fetched."""
+        for name in names:
+            self.awaited.discard(name)
+            if name.type is ObjectType.FILE:
                 self.missing_content.append(name)
             else:
                 self.missing_metadata.append(name)
+
+    def take_cached(self) -> deque[ObjectName]:
+        """Return all that is to be copied now; it counts as awaited."""
+        names, self.cached = self.cached, deque()
+        self.awaited.update(names)
+        return names
+
+    def acknowledge_copies(self, sizes: Mapping[ObjectName, int]) -> None:
+        """Take note that these were copied and staged; they count as local."""
+        for name, size in sizes.items():
+            self.awaited.discard(name)
+            self.local.add(size)
 
     def take(self, count: int) -> list[ObjectName]:
         """Return up to `count` objects to ask for now; they count as awaited."""

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -157,12 +157,16 @@ class ProcessWriter:
 
 @asynccontextmanager
 async def open_process_writer(
-    repo_path: str, *, command: Sequence[str] = _COMMAND
+    repo_path: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    command: Sequence[str] = _COMMAND,
 ) -> AsyncIterator[ProcessWriter]:
     """Start a writer process for a repository and end it with the block.
 
     Args:
         repo_path: the repository.
+        settings: keys of `[core]` that count instead of its own.
         command: the program; the repository and a descriptor's number are added.
 
     Raises:
@@ -170,7 +174,8 @@ async def open_process_writer(
         Error: what kept the writer from opening the repository.
 
     """
-    process, ours = await _start(repo_path, command)
+    options = [f"{key}={value}" for key, value in (settings or {}).items()]
+    process, ours = await _start(repo_path, options, command)
     try:
         with trio.socket.from_stdlib_socket(ours) as connection:
             writer = ProcessWriter(connection)
@@ -187,7 +192,7 @@ async def open_process_writer(
 
 
 async def _start(
-    repo_path: str, command: Sequence[str]
+    repo_path: str, options: Sequence[str], command: Sequence[str]
 ) -> tuple[trio.Process, socket.socket]:
     """Start a writer process; return it and our end of the socket to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -196,7 +201,7 @@ async def _start(
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
         try:
             process = await trio.lowlevel.open_process(
-                [*command, repo_path, str(theirs.fileno())],
+                [*command, repo_path, str(theirs.fileno()), *options],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C is for the agent, which then closes the connection.

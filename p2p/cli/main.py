@@ -5,15 +5,19 @@ Each group of commands is a module that is imported only when one of it is run.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import os
 import signal
 import sys
 
 import click
 
 from p2p import __version__
-from p2p.errors import Error
+from p2p.cli.options import refusals, refuse
+from p2p.errors import Error, OutputError, UnsupportedOptionError, single_error
+from p2p.ostree.disk import disk_error
 
 _MODULES = {
     "checkout": "upkeep",
@@ -51,7 +55,10 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2p")
-def p2p() -> None:
+@click.option("--repo", metavar="REPO", hidden=True)  # `default_repo` reads it
+@refuse("-v", "--verbose", reason="no more than what is shown is ever printed")
+@refuse("--sysroot", reason="give --repo=SYSROOT/ostree/repo")
+def p2p(repo: str | None) -> None:
     """Share OSTree updates between the devices of a site.
 
     Everything that is fetched is checked against a signed commit before it becomes
@@ -60,82 +67,102 @@ def p2p() -> None:
 
 
 def arguments_of_ostree(arguments: list[str]) -> list[str]:
-    """Return the arguments in our order, also when stock `ostree` passed them.
+    """Return the arguments without the name of this program among them.
 
-    `ostree --repo=R p2p pull …` runs `ostree-p2p --repo=R p2p pull …`: its global
-    options come before the word `p2p`, and ours belong behind the command.
+    `ostree p2p pull …` runs `ostree-p2p p2p pull …`, and with options in front it
+    runs `ostree-p2p --repo=R p2p pull …`.
     """
-    front: list[str] = []
-    rest = list(arguments)
-    while rest and rest[0].startswith("--repo"):
-        front.append(rest.pop(0))
-        if front[-1] == "--repo" and rest:
-            front.append(rest.pop(0))
-    if rest and rest[0] == "p2p":
-        rest.pop(0)
-    if not rest:
-        return front
-    return [rest[0], *front, *rest[1:]] if front else rest
+    for index, argument in enumerate(arguments):
+        if argument == "p2p":
+            return arguments[:index] + arguments[index + 1 :]
+        if not argument.startswith("-"):
+            break
+    return arguments
 
 
-def report(error: Error, *, as_json: bool) -> None:
-    """Print what went wrong, whose fault it is and what to do."""
-    if as_json:
-        record = {
-            "error": type(error).__name__,
-            "message": str(error),
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-        }
-        click.echo(json.dumps(record))
-    click.echo(f"error: {error}", err=True)
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
+def report(error: Error, *, as_json: bool) -> int:
+    """Print what went wrong, whose fault it is and what to do; return the status."""
+    _report(type(error).__name__, str(error), error.hint, error.exit_code, as_json)
+    return error.exit_code
+
+
+def _report(
+    kind: str,
+    message: str,
+    hint: str,
+    code: int,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    with contextlib.suppress(OSError):
+        # Where nobody reads, the exit status still tells.
+        if as_json and kind != OutputError.__name__:
+            record = {"error": kind, "message": message, "hint": hint}
+            click.echo(json.dumps({**record, "exit_code": code}))
+        click.echo(f"error: {message}", err=True)
+        if hint:
+            click.echo(f"  {hint}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line; return its exit status (see `p2p.errors`)."""
     arguments = arguments_of_ostree(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in arguments
     try:
         p2p.main(arguments, prog_name="p2p", standalone_mode=False)
     except click.exceptions.Exit as request:
         return request.exit_code
-    except click.Abort:
-        return _INTERRUPTED
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
-        click.echo("interrupted; what was staged is kept", err=True)
-        return _INTERRUPTED
+        return _report_usage(error, as_json=as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _report_interrupt(as_json=as_json)
     except BaseExceptionGroup as group:
-        return _report_group(group, arguments)
+        return _report_group(group, as_json=as_json)
     except Error as error:
-        report(error, as_json="--json" in arguments)
-        return error.exit_code
+        return report(error, as_json=as_json)
+    except OSError as error:
+        return report(disk_error("this system", error), as_json=as_json)
+    finally:
+        _flush()
     return 0
 
 
-def _report_group(
-    group: BaseExceptionGroup[BaseException], arguments: list[str]
-) -> int:
+def _report_usage(error: click.ClickException, *, as_json: bool) -> int:
+    """Report a command line that is wrong, or holds an option that is not taken."""
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        reason = refusals(error.ctx.command.callback).get(error.option_name)
+        if reason is not None:
+            refusal = UnsupportedOptionError(f"{error.option_name}: {reason}")
+            return report(refusal, as_json=as_json)
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f"{error.ctx.get_usage()}; see `{error.ctx.command_path} --help`."
+    kind = type(error).__name__
+    _report(kind, error.format_message(), hint, error.exit_code, as_json)
+    return error.exit_code
+
+
+def _report_interrupt(*, as_json: bool) -> int:
+    hint = "What was done so far is kept; the same command goes on from there."
+    _report("Interrupted", "interrupted", hint, _INTERRUPTED, as_json)
+    return _INTERRUPTED
+
+
+def _report_group(group: BaseExceptionGroup[BaseException], *, as_json: bool) -> int:
     """Report the one error that concurrent tasks ended with."""
-    errors = list(_leaves(group))
-    ours = [error for error in errors if isinstance(error, Error)]
-    if len(ours) == len(errors):
-        report(ours[0], as_json="--json" in arguments)
-        return ours[0].exit_code
-    if any(isinstance(error, KeyboardInterrupt) for error in errors):
-        click.echo("interrupted; what was staged is kept", err=True)
-        return _INTERRUPTED
+    error = single_error(group)
+    if error is not None:
+        return report(error, as_json=as_json)
+    if group.subgroup(KeyboardInterrupt) is not None:
+        return _report_interrupt(as_json=as_json)
     raise group
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    leaves: list[BaseException] = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            leaves += _leaves(error)
-        else:
-            leaves.append(error)
-    return leaves
+def _flush() -> None:
+    """Flush standard output, so that the interpreter need not when it ends.
+
+    What cannot be written was reported or has been written long before.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,16 +5,31 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import click
 
+from p2p.errors import OutputError
+
+F = TypeVar("F", bound=Callable[..., None])
+
+_REFUSED = "refused_options"
+# A token of RFC 9110.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 SYSTEM_REPO = "/sysroot/ostree/repo"
 
 
 def default_repo() -> str:
-    """Return $OSTREE_REPO, else `.` where it is a repository, else the system's."""
+    """Return `--repo` from before the command, else what it stands for.
+
+    That is $OSTREE_REPO, else `.` where it is a repository, else the system's.
+    """
+    context = click.get_current_context(silent=True)
+    repo: str | None = context.find_root().params.get("repo") if context else None
+    if repo:
+        return repo
     if repo := os.environ.get("OSTREE_REPO"):
         return repo
     if os.path.isdir("objects") and os.path.isfile("config"):
@@ -37,7 +52,20 @@ json_option = click.option(
 
 def print_json(record: object) -> None:
     """Print a result; dataclasses become objects."""
-    click.echo(json.dumps(record, default=_plain))
+    print_line(json.dumps(record, default=_plain))
+
+
+def print_line(text: str) -> None:
+    """Print a line of the result on standard output.
+
+    Raises:
+        OutputError: nobody reads it, or it cannot be written.
+
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        raise OutputError(f"standard output: {error.strerror}") from None
 
 
 def _plain(value: object) -> object:
@@ -46,21 +74,35 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def refuse(*names: str, reason: str) -> Callable[[Any], Any]:
-    """Return a decorator that takes an option of `ostree` only to refuse it."""
+def refuse(*names: str, reason: str) -> Callable[[F], F]:
+    """Return a decorator that notes options of `ostree` and why they are not taken."""
 
-    def complain(ctx: click.Context, param: click.Parameter, value: object) -> None:
-        # A flag that was not given is False, an option None or ().
-        if value:
-            raise click.BadParameter(
-                reason, ctx=ctx, param=param, param_hint=param.opts[0]
-            )
+    def note(function: F) -> F:
+        notes = refusals(function)
+        vars(function)[_REFUSED] = notes | dict.fromkeys(names, reason)
+        return function
 
-    # A name of its own: `--tree` must not clash with the argument TREE.
-    name = "refused_" + names[0].lstrip("-").replace("-", "_")
-    return click.option(
-        name, *names, hidden=True, expose_value=False, is_eager=True, callback=complain
-    )
+    return note
+
+
+def refusals(function: object) -> dict[str, str]:
+    """Return what `refuse` noted at a command's function: reasons by option."""
+    notes: dict[str, str] = getattr(function, _REFUSED, {})
+    return notes
+
+
+def parse_headers(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the headers in NAME=VALUE options; a usage error if one is none."""
+    return tuple(map(_parse_header, texts))
+
+
+def _parse_header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not _HEADER_NAME.fullmatch(name) or not value.isprintable():
+        raise click.BadParameter(
+            f"{text!r} is not NAME=VALUE", param_hint="--http-header"
+        )
+    return name, value
 
 
 def format_bytes(size: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,46 +11,53 @@ from pathlib import Path
 import click
 import trio
 
-from p2p.agent.company import Company
-from p2p.agent.pull import Pull, PulledRef, PullRequest, PullStatus
+from p2p.agent.pull import Pull, PullStatus
+from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.agent.writing import ThreadWriter, Writer, open_process_writer
 from p2p.cli import progress
-from p2p.cli.company import MeetingOptions, open_meeting, parse_target
-from p2p.cli.options import json_option, print_json, refuse, repo_option
+from p2p.cli.options import (
+    json_option,
+    parse_headers,
+    print_json,
+    print_line,
+    refuse,
+    repo_option,
+)
 from p2p.errors import ConfigError
-from p2p.net.transport import Target
-from p2p.ostree.holdings import Holdings
-from p2p.ostree.objects import Checksum, parse_checksum
+from p2p.ostree.objects import parse_checksum
 from p2p.ostree.repo import Repo
 from p2p.trust.verify import Verifier
-from p2p.web.credentials import Credentials, load_credentials
+from p2p.web.credentials import load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
+from p2p.web.retry import Retry
 from p2p.writer.service import WriterService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Options:
-    """The command line, checked."""
+    """The command line, checked.
+
+    Attributes:
+        settings: keys of `[core]` for this pull alone.
+
+    """
 
     repo: Repo
     remote: str
-    refs: tuple[tuple[str, Checksum | None], ...]
     request: PullRequest
+    settings: Mapping[str, str]
     url: str | None
     headers: tuple[tuple[str, str], ...]
+    retries: int
     credentials: Path | None
     writer: str
-    peers: tuple[Target, ...]
-    no_origin: bool
-    no_share: bool
-    share_for: float
 
 
 @click.command
 @repo_option
 @click.argument("remote")
-@click.argument("refs", nargs=-1, metavar="[REF[@COMMIT]]…")
+@click.argument("refs", nargs=-1, metavar="[REF[@COMMIT]|COMMIT]…")
 @click.option("--mirror", is_flag=True, help="Set refs/heads/REF, as a mirror has it.")
 @click.option("--depth", default=0, metavar="N", help="Ancestors to pull; -1: all.")
 @click.option("--commit-metadata-only", is_flag=True, help="Only commits, no content.")
@@ -62,8 +69,24 @@ class _Options:
 )
 @click.option("--timestamp-check-from-rev", metavar="REV", help="… older than REV.")
 @click.option("--disable-fsync", is_flag=True, help="Do not wait for the disk.")
+@click.option("--per-object-fsync", is_flag=True, help="Wait for it file by file.")
 @click.option("--url", metavar="URL", help="Pull from here instead.")
 @click.option("--http-header", metavar="NAME=VALUE", multiple=True)
+@click.option(
+    "--network-retries",
+    metavar="N",
+    type=click.IntRange(0, 1000),
+    default=5,
+    show_default=True,
+    help="How often each request is tried again.",
+)
+@click.option(
+    "-L",
+    "--localcache-repo",
+    metavar="REPO",
+    multiple=True,
+    help="Take objects from this repository too.",
+)
 @click.option(
     "--credentials",
     metavar="FILE",
@@ -76,21 +99,6 @@ class _Options:
     default="auto",
     help="Where the repository is written from.",
 )
-@click.option(
-    "--peer",
-    "peers",
-    metavar="HOST:PORT",
-    multiple=True,
-    help="Draw on this neighbour too.",
-)
-@click.option("--no-origin", is_flag=True, help="Draw on neighbours only.")
-@click.option("--no-share", is_flag=True, help="Give neighbours nothing.")
-@click.option(
-    "--share-for",
-    default=0.0,
-    metavar="SECONDS",
-    help="Go on sharing that long after the pull.",
-)
 @click.option("--untrusted", is_flag=True, hidden=True)  # everything always is
 @click.option("--disable-static-deltas", is_flag=True, hidden=True)  # never used
 @refuse("--require-static-deltas", reason="static deltas are not used here")
@@ -99,6 +107,13 @@ class _Options:
 @refuse("--subpath", reason="a partial tree cannot be deployed or shared")
 @refuse("--dry-run", reason="it shows sizes of static deltas, which are not used here")
 @refuse("--cache-dir", reason="nothing is cached outside the repository")
+@refuse(
+    "--bareuseronly-files",
+    reason="a repository of mode bare-user-only takes no other files",
+)
+@refuse("--update-frequency", reason="the display has its own rhythm; see --json")
+@refuse("-v", "--verbose", reason="no more than what is shown is ever printed")
+@refuse("--version", reason="give it before the command: `p2p --version`")
 @json_option
 def pull(  # noqa: PLR0913
     *,
@@ -111,55 +126,51 @@ def pull(  # noqa: PLR0913
     timestamp_check: bool,
     timestamp_check_from_rev: str | None,
     disable_fsync: bool,
+    per_object_fsync: bool,
     url: str | None,
     http_header: tuple[str, ...],
+    network_retries: int,
+    localcache_repo: tuple[str, ...],
     credentials: Path | None,
     writer: str,
-    peers: tuple[str, ...],
-    no_origin: bool,
-    no_share: bool,
-    share_for: float,
     untrusted: bool,  # noqa: ARG001
     disable_static_deltas: bool,  # noqa: ARG001
     as_json: bool,
 ) -> None:
-    """Pull REFs of REMOTE into the repository.
+    """Pull REFs of REMOTE into the repository; REMOTE:REF names both.
 
     Signatures, bindings and age are checked before any content is fetched. Nothing is
     visible before everything is there, and an interrupted pull goes on where it was.
     """
-    repo = Repo.open(repo_path)
-    if no_share and share_for:
-        raise click.UsageError("--no-share contradicts --share-for")
-    if no_origin and not peers:
-        raise click.UsageError("--no-origin needs a --peer")
     if depth < -1:
         raise click.BadParameter("is -1 or more", param_hint="--depth")
+    remote, refs = _split_refspec(remote, refs)
+    settings = {}
+    if disable_fsync:
+        settings["fsync"] = "false"
+    if per_object_fsync:
+        settings["per-object-fsync"] = "true"
+    repo = Repo.open(repo_path, settings)
+    newer_than = timestamp_check_from_rev
     options = _Options(
         repo=repo,
         remote=remote,
-        refs=_parse_refs(refs),
         request=PullRequest(
-            refs=(),
+            wanted=tuple(map(_parse_wanted, refs)),
             mirror=mirror,
             depth=depth,
             metadata_only=commit_metadata_only,
-            allow_older=any("@" in ref for ref in refs) and not timestamp_check,
-            newer_than=(
-                repo.resolve(timestamp_check_from_rev)
-                if timestamp_check_from_rev
-                else None
-            ),
+            timestamp_check=timestamp_check,
+            newer_than=repo.resolve(newer_than) if newer_than else None,
             fsync=not disable_fsync,
+            caches=tuple(map(Repo.open, localcache_repo)),
         ),
+        settings=settings,
         url=url,
-        headers=tuple(_parse_header(header) for header in http_header),
+        headers=parse_headers(http_header),
+        retries=network_retries,
         credentials=credentials,
         writer=writer,
-        peers=tuple(map(parse_target, peers)),
-        no_origin=no_origin,
-        no_share=no_share,
-        share_for=share_for,
     )
     started = time.monotonic()
     status, pulled = trio.run(_pull, options)
@@ -169,8 +180,26 @@ def pull(  # noqa: PLR0913
         return
     progress.summarise(status, seconds)
     for result in pulled:
-        change = "unchanged" if result.commit == result.previous else "updated"
-        click.echo(f"{remote}:{result.ref} {result.commit} {change}")
+        print_line(_describe(result, remote, mirror=mirror))
+
+
+def _split_refspec(remote: str, refs: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return a remote and its refs, also where they came as REMOTE:REF."""
+    name, colon, ref = remote.partition(":")
+    if not colon:
+        return remote, refs
+    if refs:
+        raise click.UsageError(f"{remote} names a ref; no others may follow")
+    return name, (ref,)
+
+
+def _parse_wanted(text: str) -> Wanted:
+    ref, at, commit = text.rpartition("@")
+    if at:
+        return Wanted(ref, parse_checksum(commit))
+    if len(text) == 64 and not text.strip("0123456789abcdef"):
+        return Wanted(None, parse_checksum(text))
+    return Wanted(text)
 
 
 async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
@@ -179,89 +208,69 @@ async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
     remote = repo.remote(options.remote)
     if options.url is not None:
         remote = replace(remote, url=options.url, content_url=None)
-    refs = options.refs or tuple((branch, None) for branch in remote.branches)
-    verifier = Verifier.for_remote(remote, directories=[Path(repo.path)])
-    credentials = (
-        load_credentials(options.credentials) if options.credentials else NO_CREDENTIALS
-    )
-    async with Fetcher() as fetcher, _open_writer(options) as writer:
-        origin = Origin(
-            fetcher, remote, credentials=credentials, headers=options.headers
+    request = options.request
+    if not request.wanted:
+        wanted = tuple(Wanted(branch) for branch in remote.branches)
+        request = replace(request, wanted=wanted)
+    if not (request.wanted or request.mirror):
+        raise ConfigError(
+            f"remote {remote.name!r}",
+            "names no branches to pull",
+            hint="Name the refs to pull, or set `branches` of the remote.",
         )
-        if not refs:
-            if not options.request.mirror:
-                raise ConfigError(
-                    f"remote {remote.name!r}",
-                    "names no branches to pull",
-                    hint="Name the refs to pull, or set `branches` of the remote.",
-                )
-            refs = tuple((ref, None) for ref in sorted(await origin.list_refs()))
-        async with _open_company(options, credentials) as company:
-            pull = Pull(
-                repo=repo,
-                origin=None if options.no_origin else origin,
-                writer=writer,
-                verifier=verifier,
-                remote=remote,
-                request=replace(options.request, refs=refs),
-                now=time.time,
-                company=company,
-            )
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(progress.show, pull.status)
-                pulled = await pull.run()
-                nursery.cancel_scope.cancel()
-            await trio.sleep(options.share_for)
+    verifier = Verifier.for_remote(remote, directories=[Path(repo.path)])
+    credentials = NO_CREDENTIALS
+    if options.credentials is not None:
+        credentials = load_credentials(options.credentials)
+    async with Fetcher() as fetcher, _open_writer(options) as writer:
+        pull = Pull(
+            repo=repo,
+            origin=Origin(
+                fetcher,
+                remote,
+                credentials=credentials,
+                headers=options.headers,
+                retry=Retry(tries=options.retries + 1),
+            ),
+            writer=writer,
+            verifier=verifier,
+            remote=remote,
+            request=request,
+            now=time.time,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(progress.show, pull.status)
+            pulled = await pull.run()
+            nursery.cancel_scope.cancel()
     return pull.status, pulled
 
 
 @asynccontextmanager
-async def _open_company(
-    options: _Options, credentials: Credentials
-) -> AsyncIterator[Company | None]:
-    """Meet the neighbours that were named, if any were."""
-    if not (options.peers or options.share_for):
-        yield None
-        return
-    # What needs credentials is given to nobody whom this device cannot tell apart.
-    share = not (options.no_share or credentials.needed)
-    meeting_options = MeetingOptions(peers=options.peers, share=share)
-    holdings = Holdings.of(options.repo)
-    async with open_meeting(options.repo, holdings, meeting_options) as meeting:
-        yield meeting.company
-
-
-@asynccontextmanager
 async def _open_writer(options: _Options) -> AsyncIterator[Writer]:
-    """Open the repository for writing, in a process of its own unless told."""
+    """Open the repository for writing, on a thread unless told otherwise."""
     if options.writer == "process":
-        async with open_process_writer(options.repo.path) as writer:
+        async with open_process_writer(options.repo.path, options.settings) as writer:
             yield writer
         return
     with WriterService(options.repo) as service:
         yield ThreadWriter(service.handle)
 
 
-def _parse_header(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
-def _parse_refs(refs: tuple[str, ...]) -> tuple[tuple[str, Checksum | None], ...]:
-    parsed = []
-    for text in refs:
-        ref, at, commit = text.partition("@")
-        parsed.append((ref, parse_checksum(commit) if at else None))
-    return tuple(parsed)
+def _describe(result: PulledRef, remote: str, *, mirror: bool) -> str:
+    """Return a line of the result: what was pulled, its commit, and the change."""
+    if result.ref is None:
+        return result.commit
+    name = result.ref if mirror else f"{remote}:{result.ref}"
+    change = "unchanged" if result.commit == result.previous else "updated"
+    return f"{name} {result.commit} {change}"
 
 
 def _record(
     status: PullStatus, pulled: tuple[PulledRef, ...], seconds: float
 ) -> dict[str, object]:
+    """Return the result as docs/commands.md describes it."""
     return {
-        "commit": pulled[0].commit,
+        "commit": pulled[0].commit if pulled else None,
         "refs": [asdict(result) for result in pulled],
         "origin": asdict(status.origin),
         "peers": asdict(status.peers),

@@ -77,6 +77,7 @@ class RemoteConfig:
     gpg_verify: bool = True
     gpg_verify_summary: bool = False
     sign_verify: tuple[str, ...] = ()
+    sign_verify_summary: tuple[str, ...] = ()
     collection_id: str | None = None
     branches: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
@@ -210,25 +211,26 @@ def parse_remote(keys: KeyFile, name: str) -> RemoteConfig:
         content_url=keys.string(group, "contenturl"),
         gpg_verify=keys.boolean(group, "gpg-verify", default=True),
         gpg_verify_summary=keys.boolean(group, "gpg-verify-summary", default=False),
-        sign_verify=_sign_types(keys, group),
+        sign_verify=_sign_types(keys, group, "sign-verify"),
+        sign_verify_summary=_sign_types(keys, group, "sign-verify-summary"),
         collection_id=keys.string(group, "collection-id"),
         branches=keys.strings(group, "branches") or (),
         options=options,
     )
 
 
-def _sign_types(keys: KeyFile, group: str) -> tuple[str, ...]:
+def _sign_types(keys: KeyFile, group: str, key: str) -> tuple[str, ...]:
     """Return the signature types that must verify: `true` means any known one."""
-    value = keys.raw(group, "sign-verify")
+    value = keys.raw(group, key)
     if value in (None, "false", "0"):
         return ()
     if value in ("true", "1"):
         return ("ed25519",)
-    types = keys.strings(group, "sign-verify") or ()
+    types = keys.strings(group, key) or ()
     for name in types:
         if name != "ed25519":
             raise ConfigError(
-                f"{keys.where}: [{group}] sign-verify",
+                f"{keys.where}: [{group}] {key}",
                 f"signature type {name!r} cannot be verified here",
             )
     return types

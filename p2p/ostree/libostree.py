@@ -106,6 +106,7 @@ class LibostreePublisher:
     def _pull_local(
         self, remote: str, names: Sequence[str], publication: Publication
     ) -> None:
+        each = self._stage.target.config.per_object_fsync
         command = [
             self._command,
             "pull-local",
@@ -116,6 +117,7 @@ class LibostreePublisher:
             *([f"--remote={remote}"] if remote else []),
             *(["--commit-metadata-only"] if publication.metadata_only else []),
             *([] if publication.fsync else ["--disable-fsync"]),
+            *(["--per-object-fsync"] if each else []),
             self._stage.repo.path,
             *names,
         ]

@@ -109,6 +109,15 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepSummary:
+    """Keep a remote's summary as this repository's own, as a mirror of it does."""
+
+    remote: str
+    data: bytes
+    signature: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """An object that was not what its name says, and why."""
 
@@ -154,6 +163,7 @@ Request = (
     | StageSignatures
     | Sync
     | Publish
+    | KeepSummary
 )
 Reply = Done | Failed
 
@@ -207,11 +217,18 @@ def _fields(message: Request | Reply) -> tuple[list[object], list[bytes]]:
                 message.allow_older,
                 message.fsync,
             ], []
+        case KeepSummary(remote, data, signature):
+            return [remote], [data] if signature is None else [data, signature]
+        case Done() | Failed():
+            return _reply_fields(message), []
+
+
+def _reply_fields(message: Reply) -> list[object]:
+    match message:
         case Done(rejected):
-            reasons = [[*_name(r.name), r.reason[:_MAX_REASON]] for r in rejected]
-            return [reasons], []
+            return [[[*_name(r.name), r.reason[:_MAX_REASON]] for r in rejected]]
         case Failed(kind, text, hint):
-            return [kind, text, hint], []
+            return [kind, text, hint]
 
 
 def _name(name: ObjectName) -> list[object]:
@@ -328,6 +345,13 @@ def _build(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
                 allow_older=older,
                 fsync=fsync,
             )
+        case "KeepSummary", [str(remote)], [data, *rest] if len(rest) <= 1:
+            return KeepSummary(remote, data, rest[0] if rest else None)
+    return _build_reply(kind, fields, bulk)
+
+
+def _build_reply(kind: str, fields: list[Any], bulk: list[bytes]) -> Reply:
+    match kind, fields, bulk:
         case "Done", [list(rejected)], []:
             return Done(
                 tuple(Rejection(_object(c, t), _text(r)) for c, t, r in rejected)

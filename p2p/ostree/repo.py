@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from p2p.errors import (
@@ -73,8 +73,13 @@ class Repo:
         return f"<Repo {self.path} {self.config.mode}>"
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Repo:
-        """Return the repository at path; ConfigError if there is none it can use."""
+    def open(
+        cls, path: str | os.PathLike[str], settings: Mapping[str, str] | None = None
+    ) -> Repo:
+        """Return the repository at path; ConfigError if there is none it can use.
+
+        `settings` are keys of `[core]` that count instead of the file's.
+        """
         path = os.path.abspath(path)
         if not os.path.isdir(os.path.join(path, "objects")):
             raise ConfigError(
@@ -83,6 +88,8 @@ class Repo:
                 hint=f"Make one with `p2p init --repo={path} --mode=bare-user`.",
             )
         keys = configuration.load_key_file(Path(path, "config"))
+        for key, value in (settings or {}).items():
+            keys.set("core", key, value)
         return cls(path, keys)
 
     @classmethod

@@ -164,8 +164,24 @@ def regenerate(
     if main is not None:
         entries[COLLECTION_KEY] = Variant("s", main)
     summary = Summary(_entries(repo, heads), glib_dictionary(entries))
-    _write(repo, summary)
+    _write(repo, summary.serialize())
     return summary
+
+
+def keep_summary(repo: Repo, data: bytes, signature: bytes | None) -> None:
+    """Make another repository's summary, with its signature, that of a mirror.
+
+    Raises:
+        FormatError, LimitError: it is none.
+        ReadOnlyError, NoSpaceError: as the disk says.
+
+    """
+    parse_summary(data)
+    _write(repo, data)
+    if signature is not None:
+        with writing(repo.path):
+            path = os.path.join(repo.path, "summary.sig")
+            write_file(path, signature, fsync=repo.config.fsync)
 
 
 def _collection_refs(repo: Repo) -> dict[str, dict[str, Checksum]]:
@@ -186,10 +202,10 @@ def _entry(repo: Repo, ref: str, commit: Checksum) -> SummaryRef:
     return SummaryRef(ref, commit, len(data), ((TIMESTAMP_KEY, timestamp),))
 
 
-def _write(repo: Repo, summary: Summary) -> None:
+def _write(repo: Repo, data: bytes) -> None:
     with writing(repo.path):
         path = os.path.join(repo.path, "summary")
-        write_file(path, summary.serialize(), fsync=repo.config.fsync)
+        write_file(path, data, fsync=repo.config.fsync)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}.sig")
 

@@ -8,10 +8,10 @@ this, each for itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p2p.errors import UnsignedError
+from p2p.errors import TrustError, UnsignedError
 from p2p.ostree.config import RemoteConfig
 from p2p.ostree.objects import (
     Checksum,
@@ -71,6 +71,7 @@ class Verifier:
         gpg: the same for GPG. With both, both kinds of signature are demanded.
         collection_id: what commits must be bound to, or None.
         withdrawn: commits that the publisher took back.
+        summary_ed25519, summary_gpg: the same demands on the origin's summary.
 
     """
 
@@ -79,6 +80,8 @@ class Verifier:
     gpg: tuple[Certificate, ...] | None = None
     collection_id: str | None = None
     withdrawn: frozenset[Checksum] = frozenset()
+    summary_ed25519: Ed25519Keys | None = None
+    summary_gpg: tuple[Certificate, ...] | None = None
 
     @classmethod
     def for_remote(
@@ -101,24 +104,63 @@ class Verifier:
             ConfigError: a key file is wrong, or a demanded kind has no key.
 
         """
+        ed25519 = gpg = None
+        if remote.sign_verify or remote.sign_verify_summary:
+            ed25519 = load_ed25519_keys(remote, root=root)
+        if remote.gpg_verify or remote.gpg_verify_summary:
+            gpg = load_gpg_keys(remote, directories, root=root)
         return cls(
             remote=remote.name,
-            ed25519=load_ed25519_keys(remote, root=root)
-            if remote.sign_verify
-            else None,
-            gpg=(
-                load_gpg_keys(remote, directories, root=root)
-                if remote.gpg_verify
-                else None
-            ),
+            ed25519=ed25519 if remote.sign_verify else None,
+            gpg=gpg if remote.gpg_verify else None,
             collection_id=remote.collection_id,
             withdrawn=withdrawn,
+            summary_ed25519=ed25519 if remote.sign_verify_summary else None,
+            summary_gpg=gpg if remote.gpg_verify_summary else None,
         )
 
     @property
     def demands_signatures(self) -> bool:
         """Whether any signature is checked at all."""
         return self.ed25519 is not None or self.gpg is not None
+
+    @property
+    def demands_signed_summary(self) -> bool:
+        """Whether refs count only as a signed summary has them."""
+        return self.summary_ed25519 is not None or self.summary_gpg is not None
+
+    def bound_to(self, collection_id: str | None) -> Verifier:
+        """Return a verifier that also demands this collection, if it is not None."""
+        if collection_id in (None, self.collection_id):
+            return self
+        return replace(self, collection_id=collection_id)
+
+    def verify_summary(self, summary: bytes | None, signature: bytes | None) -> None:
+        """Check the signatures of a summary, as far as the remote demands any.
+
+        Args:
+            summary: the bytes of `summary`, None if the origin has none.
+            signature: those of `summary.sig`, likewise.
+
+        Raises:
+            TrustError: a demanded signature is missing or does not verify.
+            FormatError, LimitError: the signature is broken or too large.
+
+        """
+        if not self.demands_signed_summary:
+            return
+        if summary is None:
+            raise UnsignedError(
+                f'remote "{self.remote}" demands a signed summary; the origin has none',
+                hint="Have the publisher run `ostree summary -u` with its key.",
+            )
+        try:
+            _verify_signatures(
+                summary, signature, ed25519=self.summary_ed25519, gpg=self.summary_gpg
+            )
+        except TrustError as error:
+            error.args = (f"the origin's summary is not believed: {error}",)
+            raise
 
     def verify_commit(
         self,
@@ -156,7 +198,9 @@ class Verifier:
         check_not_revoked(checksum, self.withdrawn)
         if source is Source.NEIGHBOUR and ref is not None:
             self._check_neighbour_may_speak(ref)
-        signatures = self._verify_signatures(commit, commitmeta)
+        signatures = _verify_signatures(
+            commit, commitmeta, ed25519=self.ed25519, gpg=self.gpg
+        )
         parsed = Commit.parse(commit)
         check_bindings(parsed, ref=ref, collection_id=self.collection_id, source=source)
         clock_check = check_clock(parsed.timestamp, clock)
@@ -176,17 +220,19 @@ class Verifier:
                 hint="Ask the origin, or sign commits and set up the remote's key.",
             )
 
-    def _verify_signatures(
-        self, commit: bytes, commitmeta: bytes | None
-    ) -> tuple[VerifiedSignature, ...]:
-        signatures: tuple[VerifiedSignature, ...] = ()
-        if self.ed25519 is not None:
-            signatures += verify_ed25519(
-                commit,
-                commitmeta,
-                trusted=self.ed25519.trusted,
-                revoked=self.ed25519.revoked,
-            )
-        if self.gpg is not None:
-            signatures += verify_gpg(commit, commitmeta, self.gpg)
-        return signatures
+
+def _verify_signatures(
+    data: bytes,
+    detached: bytes | None,
+    *,
+    ed25519: Ed25519Keys | None,
+    gpg: tuple[Certificate, ...] | None,
+) -> tuple[VerifiedSignature, ...]:
+    signatures: tuple[VerifiedSignature, ...] = ()
+    if ed25519 is not None:
+        signatures += verify_ed25519(
+            data, detached, trusted=ed25519.trusted, revoked=ed25519.revoked
+        )
+    if gpg is not None:
+        signatures += verify_gpg(data, detached, gpg)
+    return signatures

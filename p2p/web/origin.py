@@ -247,6 +247,13 @@ class Origin:
             f"objects/{name.path()}", kind="commitmeta", max_bytes=MAX_COMMITMETA_BYTES
         )
 
+    async def is_tombstoned(self, commit: Checksum) -> bool:
+        """Tell whether the origin says that it deleted a commit on purpose."""
+        name = ObjectName(commit, ObjectType.TOMBSTONE_COMMIT)
+        path = f"objects/{name.path()}"
+        found = await self._find(path, kind="commit", max_bytes=MAX_COMMITMETA_BYTES)
+        return found is not None
+
     async def _get(
         self,
         path: str,

@@ -1,7 +1,9 @@
-"""The writer as a process: `python -m p2p.writer REPO FD`, one agent on a socketpair.
+"""The writer as a process: `python -m p2p.writer REPO FD [KEY=VALUE…]`.
 
-FD is an inherited AF_UNIX stream socket. The first message is `Done`, or `Failed` if
-the repository cannot be written. The process ends when the agent closes its end.
+FD is an inherited AF_UNIX stream socket with one agent at its other end; KEY=VALUE is a
+setting of `[core]` that counts instead of the repository's own. The first message is
+`Done`, or `Failed` if the repository cannot be written. The process ends when the agent
+closes its end.
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ def _send(connection: socket.socket, reply: Reply) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the writer; the exit status is that of the error, if there was one."""
-    path, number = arguments
+    path, number, *options = arguments
+    settings = dict(option.split("=", 1) for option in options)
     with socket.socket(fileno=int(number)) as connection:
         try:
             with writing(path):
-                service = WriterService(Repo.open(path))
+                service = WriterService(Repo.open(path, settings))
         except Error as error:
             _send(connection, Failed.of(error))
             return error.exit_code

@@ -22,6 +22,7 @@ from p2p.ostree.messages import (
     Done,
     Failed,
     Form,
+    KeepSummary,
     Publish,
     Rejection,
     Reply,
@@ -35,8 +36,10 @@ from p2p.ostree.publish import NewCommit, Publication, is_complete
 from p2p.ostree.refs import RefPath, check_ref
 from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage
+from p2p.ostree.summary import keep_summary
 from p2p.ostree.upload import Upload
-from p2p.trust.policy import Clock, Head, Source, check_not_older
+from p2p.trust.clock import device_clock
+from p2p.trust.policy import Head, Source, check_bindings, check_not_older
 from p2p.trust.sign import check_commitmeta_size
 from p2p.trust.verify import Verifier
 
@@ -94,6 +97,8 @@ class WriterService:
                 self.stage.sync()
             case Publish():
                 self._publish(request)
+            case KeepSummary(remote, data, signature):
+                self._keep_summary(remote, data, signature)
         return Done()
 
     # -- staging ---------------------------------------------------------------
@@ -170,8 +175,15 @@ class WriterService:
         for checksum, ref in request.commits:
             commits[checksum] = self._verify(verifier, checksum, ref)
         for path, checksum in request.refs:
-            if (checksum, _branch(path, remote)) not in request.commits:
+            branch, collection = _branch(path, remote)
+            if (checksum, branch) not in request.commits:
                 raise FormatError(f"ref {path}: its commit was not named for it")
+            check_bindings(
+                commits[checksum].commit,
+                ref=branch,
+                collection_id=collection,
+                source=Source.ORIGIN,
+            )
             if not request.allow_older:
                 self._check_not_older(path, commits[checksum])
         publisher_for(self.stage).publish(
@@ -182,6 +194,12 @@ class WriterService:
                 fsync=request.fsync,
             )
         )
+
+    def _keep_summary(self, name: str, data: bytes, signature: bytes | None) -> None:
+        remote = Repo.open(self.repo.path).remote(name)
+        verifier = Verifier.for_remote(remote, directories=[Path(self.repo.path)])
+        verifier.verify_summary(data, signature)
+        keep_summary(self.repo, data, signature)
 
     def _verify(
         self, verifier: Verifier, checksum: Checksum, ref: str | None
@@ -194,7 +212,7 @@ class WriterService:
             detached,
             checksum=checksum,
             ref=ref,
-            clock=Clock(time.time(), trusted=True),
+            clock=device_clock(self.repo)(time.time()),
         )
         return NewCommit(checksum=checksum, commit=verified.commit, detached=detached)
 
@@ -209,12 +227,17 @@ class WriterService:
         )
 
 
-def _branch(ref: RefPath, remote: RemoteConfig) -> str:
-    """Return the branch kept in a ref; FormatError unless this remote may set it."""
-    places = ["heads/", f"remotes/{remote.name}/"]
-    if remote.collection_id is not None:
-        places.append(f"mirrors/{remote.collection_id}/")
-    for place in places:
+def _branch(ref: RefPath, remote: RemoteConfig) -> tuple[str, str | None]:
+    """Return the branch kept in a ref, and what its commit must be bound to.
+
+    FormatError unless this remote may set it.
+    """
+    demanded = remote.collection_id
+    for place in ("heads/", f"remotes/{remote.name}/"):
         if ref.startswith(place):
-            return check_ref(ref.removeprefix(place))
+            return check_ref(ref.removeprefix(place)), demanded
+    if ref.startswith("mirrors/"):
+        _, collection, branch = (*ref.split("/", 2), "")[:3]
+        if demanded in (None, collection):
+            return check_ref(branch), collection
     raise FormatError(f"ref {ref[:100]!r} is not for remote {remote.name!r} to set")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import trio
 
-from p2p.agent.pull import Pull, PulledRef, PullRequest, PullStatus
+from p2p.agent.pull import Pull, PullStatus
+from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.agent.writing import ThreadWriter
 from p2p.cli.company import Meeting, MeetingOptions, open_meeting, share_refs
 from p2p.net.transport import Target
@@ -97,7 +98,7 @@ async def pull(
     targets = tuple(Target("127.0.0.1", port) for port in peers)
     options = MeetingOptions(host="127.0.0.1", peers=targets, share=share)
     expected = len(peers) if neighbours is None else neighbours
-    request = request or PullRequest(refs=((REF, None),))
+    request = request or PullRequest(wanted=(Wanted(REF),))
     try:
         with WriterService(repo) as service:
             writer = ThreadWriter(service.handle)

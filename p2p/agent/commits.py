@@ -1,0 +1,179 @@
+"""The commits of a pull: fetched, verified and staged before any of their content."""
+
+from __future__ import annotations
+
+from p2p.agent.heads import ask_neighbours
+from p2p.agent.request import PullContext, PulledRef, Target
+from p2p.agent.survey import Tally
+from p2p.agent.writing import Writer
+from p2p.errors import (
+    NoSourceError,
+    ObjectNotFoundError,
+    OriginNotFoundError,
+    RevokedError,
+)
+from p2p.ostree.holdings import Holdings
+from p2p.ostree.messages import Form, StageObjects, StageSignatures
+from p2p.ostree.objects import Checksum, Commit, ObjectName, ObjectType
+from p2p.trust.policy import Head, Source, check_not_older
+from p2p.trust.verify import VerifiedCommit
+from p2p.wire import messages as m
+
+Chain = list[tuple[Checksum, str | None]]
+"""Commits, oldest first, each with the ref it is for: None for an ancestor."""
+
+
+class Commits:
+    """Gets the commits of one pull.
+
+    Attributes:
+        fetched: those that came from the origin.
+
+    """
+
+    def __init__(
+        self,
+        context: PullContext,
+        *,
+        holdings: Holdings,
+        writer: Writer,
+        offers: dict[Checksum, m.CommitData],
+    ) -> None:
+        """Get commits for this pull.
+
+        Args:
+            context: the pull.
+            holdings: what is here.
+            writer: stages the commits.
+            offers: commits that neighbours sent already.
+
+        """
+        self.fetched = Tally()
+        self._context = context
+        self._repo = context.repo
+        self._origin = context.origin
+        self._request = context.request
+        self._holdings = holdings
+        self._writer = writer
+        self._offers = offers
+
+    def load(self, checksum: Checksum) -> Commit:
+        """Return a commit that is here; errors as `Repo.load_metadata`."""
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        return Commit.parse(self._holdings.load_metadata(name))
+
+    async def accept(self, target: Target) -> PulledRef:
+        """Fetch and verify a ref's new commit, compare it with the current one.
+
+        Raises:
+            TrustError: it must not be used.
+            OriginNotFoundError: nobody has it.
+
+        """
+        previous = None if target.path is None else self._repo.refs.get(target.path)
+        check_age = self._request.timestamp_check or not target.named
+        try:
+            verified = await self._get(
+                target.commit,
+                ref=target.ref,
+                collection=target.collection,
+                current=self._head(previous) if check_age else None,
+            )
+        except OriginNotFoundError:
+            await self._check_tombstone(target.commit)
+            raise
+        newer_than = self._head(self._request.newer_than)
+        check_not_older(verified.head, newer_than, Source.ORIGIN)
+        return PulledRef(
+            ref=target.ref,
+            commit=target.commit,
+            previous=previous,
+            signed_by=verified.signed_by,
+        )
+
+    async def _check_tombstone(self, checksum: Checksum) -> None:
+        """Tell a commit that the publisher deleted from one that was never pushed."""
+        if self._origin is not None and await self._origin.is_tombstoned(checksum):
+            raise RevokedError(
+                f"the origin deleted commit {checksum} and keeps a tombstone of it"
+            )
+
+    def _head(self, checksum: Checksum | None) -> Head | None:
+        if checksum is None:
+            return None
+        try:
+            return Head(checksum, self._repo.load_commit(checksum).timestamp)
+        except ObjectNotFoundError:
+            # A ref without its commit: there is nothing to be newer than.
+            return None
+
+    async def history(self, target: Target) -> Chain:
+        """Return an accepted commit and the ancestors wanted with it."""
+        chain: Chain = [(target.commit, target.ref)]
+        left = self._request.depth
+        parent = self.load(target.commit).parent
+        while left and parent is not None:
+            try:
+                verified = await self._get(parent)
+            except OriginNotFoundError:
+                # The origin's history ends here, as it does after a prune.
+                break
+            chain.append((parent, None))
+            parent = verified.commit.parent
+            left -= 1
+        return chain[::-1]
+
+    async def _get(
+        self,
+        checksum: Checksum,
+        *,
+        ref: str | None = None,
+        collection: str | None = None,
+        current: Head | None = None,
+    ) -> VerifiedCommit:
+        """Find, verify and stage a commit with its signatures."""
+        name = ObjectName(checksum, ObjectType.COMMIT)
+        data, detached, source = await self._find(name)
+        verifier = self._context.verifier.bound_to(collection)
+        verified = verifier.verify_commit(
+            data,
+            detached,
+            checksum=checksum,
+            ref=ref,
+            source=source,
+            current=current,
+            clock=self._context.clock(),
+        )
+        if self._holdings.load_complete(checksum) is None:
+            await self._writer.call(StageObjects(((name, Form.CANONICAL, data),)))
+        here = self._holdings.load_commitmeta(checksum)
+        if detached is not None and detached != here:
+            await self._writer.call(StageSignatures(checksum, detached))
+        return verified
+
+    async def _find(self, name: ObjectName) -> tuple[bytes, bytes | None, Source]:
+        """Return a commit and its signatures, and who says that it is what is asked."""
+        checksum = name.checksum
+        if self._origin is None and checksum not in self._offers:
+            await self._ask_neighbours(checksum)
+        offer = self._offers.get(checksum)
+        if offer is not None:
+            return offer.commit, offer.commitmeta, Source.NEIGHBOUR
+        if self._origin is None:
+            raise NoSourceError(f"no neighbour has commit {checksum}")
+        detached = await self._origin.fetch_commitmeta(checksum)
+        if not self._holdings.has(name):
+            data = await self._origin.fetch_commit(checksum)
+            self.fetched.add(len(data))
+            return data, detached, Source.ORIGIN
+        if detached is None:
+            detached = self._holdings.load_commitmeta(checksum)
+        return self._holdings.load_metadata(name), detached, Source.ORIGIN
+
+    async def _ask_neighbours(self, checksum: Checksum) -> None:
+        neighbours = self._context.neighbours
+        if neighbours is not None:
+            offers = await ask_neighbours(
+                neighbours, lambda number: m.GetCommit(number, checksum)
+            )
+            self._offers |= {offer.checksum: offer for offer in offers}
