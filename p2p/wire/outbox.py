@@ -107,8 +107,7 @@ class Outbox:
         """Forget bulk and state that wait for a request that is over."""
         self.bulk_bytes -= sum([len(view) for view in self._bulk.pop(request, ())])
         for key in self._about.pop(request, ()):
-            if key in self._control:
-                self.control_bytes -= len(self._control.pop(key).frame)
+            self.control_bytes -= len(self._control.pop(key).frame)
 
     def clear(self, *, control: bool) -> None:
         """Forget all bulk, and all control too if wanted."""
