@@ -18,12 +18,15 @@ from p2p.web.certificates import MemoryFile, system_authorities
 from p2p.web.request import Access
 from p2p.web.transfer import Transfer
 
+_LIBCURL: int = pycurl.version_info()[2]
 _PROTOCOLS = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
 # pycurl 7.45 of Debian 12 cannot ask libcurl for Retry-After, and libcurl before
 # 8.3 does not bound headers: there every answer's headers go through our callback.
-_KEEP_HEADERS = pycurl.version_info()[2] < 0x080300 or not hasattr(
-    pycurl, "RETRY_AFTER"
-)
+_KEEP_HEADERS = _LIBCURL < 0x080300 or not hasattr(pycurl, "RETRY_AFTER")
+# Without CURLOPT_QUICK_EXIT (curl.h; pycurl has no name for it) giving up on a name
+# server that does not answer waits for the resolver's thread, and all others with it.
+_QUICK_EXIT = 322
+_QUICK_EXIT_SINCE = 0x075700
 _LENGTH = getattr(  # the old one is a float, and all that pycurl 7.45 has
     pycurl, "CONTENT_LENGTH_DOWNLOAD_T", pycurl.CONTENT_LENGTH_DOWNLOAD
 )
@@ -50,6 +53,8 @@ class Handle(pycurl.Curl):
         self._max_bytes = -1
         self._headers = None
         self.setopt(pycurl.NOSIGNAL, 1)
+        if _LIBCURL >= _QUICK_EXIT_SINCE:
+            self.setopt(_QUICK_EXIT, 1)
         self.setopt(pycurl.PROTOCOLS, _PROTOCOLS)
         self.setopt(pycurl.USERAGENT, access.user_agent)
         self.setopt(pycurl.OPT_FILETIME, 1)

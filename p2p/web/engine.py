@@ -81,6 +81,10 @@ class Engine:
         self._batch: list[tuple[Lane, Event]] = []
         self._batch_since = 0.0
 
+    def close_wake(self) -> None:
+        """Give the eventfd back once nobody calls any more."""
+        os.close(self._wake)
+
     def call(self, command: Callable[[], None]) -> None:
         """Have a command run on the fetching thread soon; for other threads."""
         self._commands.append(command)
@@ -110,12 +114,22 @@ class Engine:
     # -- the loop ---------------------------------------------------------------------
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Work until told to stop, then drop what runs."""
         try:
             while not self._stopping:
                 self._round()
         finally:
-            self._close()
+            self._asleep = False
+            for transfer in list(self._running):
+                self._release(transfer)
+            self._handles.close()
+
+    def close(self) -> None:
+        """Close all connections, on the fetching thread and after `run`.
+
+        libcurl 8.20 waits in here for name servers that do not answer.
+        """
+        self._multi.close()
 
     def _round(self) -> None:
         while self._commands:
@@ -157,14 +171,6 @@ class Engine:
         if self._commands or self._stopping:
             return True
         return any(lane.drained for lane in self._blocked)
-
-    def _close(self) -> None:
-        self._asleep = False
-        for transfer in list(self._running):
-            self._release(transfer)
-        self._handles.close()
-        self._multi.close()
-        os.close(self._wake)
 
     def emit(self, lane: Lane, event: Event) -> None:
         """Have an event handed over soon."""

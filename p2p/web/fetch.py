@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ from p2p.web.transfer import Transfer, new_transfer
 
 WINDOW_BYTES = 4 << 20
 """Bytes an inbox may hold that its owner has not reported as consumed."""
+_CLOSE_SECONDS = 1.0
 DEFAULT_LIMITS = Limits()
 
 
@@ -135,7 +137,9 @@ class Fetcher:
     """All HTTP transfers of a process: `async with Fetcher() as fetcher`.
 
     Leaving the block drops what still runs, closes all connections and joins the
-    thread. A fault of the thread itself is raised from whatever waits for events.
+    thread; only where libcurl waits for a name server that does not answer the thread
+    is left to end by itself. A fault of the thread is raised from whatever waits for
+    events.
     """
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -148,6 +152,7 @@ class Fetcher:
     async def __aenter__(self) -> Self:
         self._token = trio.lowlevel.current_trio_token()
         self._stopped = trio.Event()
+        self._finished = trio.Event()
         self.engine = Engine(self._limits, self._notify)
         # A daemon, so that no accident in here can keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="fetch", daemon=True)
@@ -166,7 +171,9 @@ class Fetcher:
         self._wake_all()
         with trio.CancelScope(shield=True):
             await self._stopped.wait()
-        self._thread.join()
+            with trio.move_on_after(_CLOSE_SECONDS):
+                await self._finished.wait()
+                self._thread.join()
 
     def inbox(self, *, window_bytes: int = WINDOW_BYTES) -> Inbox:
         """Return a place for transfers and their events."""
@@ -225,12 +232,21 @@ class Fetcher:
             self.engine.run()
         except BaseException as error:  # noqa: BLE001 - raised again in trio's thread
             self._crash = error
+        self._tell(self._on_stopped)
+        self.engine.close()
+        self._tell(self._on_finished)
+
+    def _tell(self, call: Callable[[], None]) -> None:
         with contextlib.suppress(trio.RunFinishedError):  # nobody is left to be told
-            self._token.run_sync_soon(self._on_stopped)
+            self._token.run_sync_soon(call)
 
     def _on_stopped(self) -> None:
         self._stopped.set()
         self._wake_all()
+
+    def _on_finished(self) -> None:
+        self.engine.close_wake()
+        self._finished.set()
 
     def _wake_all(self) -> None:
         for event in self._waiting:
