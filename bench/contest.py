@@ -75,7 +75,7 @@ def table(title: str, rivals: Sequence[Rival]) -> str:
     lines = [
         f"### {title}",
         "",
-        "| | wall s | × | min–max | CPU s | peak MiB |",
+        "| | wall s | ratio | min-max | CPU s | peak MiB |",
         "|---|---|---|---|---|---|",
     ]
     for rival in rivals:
@@ -83,7 +83,7 @@ def table(title: str, rivals: Sequence[Rival]) -> str:
         lines.append(
             f"| {rival.name} | {rival.median('wall'):.2f} "
             f"| {rival.median('wall') / first.median('wall'):.2f} "
-            f"| {min(walls):.2f}–{max(walls):.2f} "
+            f"| {min(walls):.2f}-{max(walls):.2f} "
             f"| {rival.median('cpu'):.2f} | {rival.median('memory'):.0f} |"
         )
     return "\n".join([*lines, ""])
