@@ -118,6 +118,27 @@ async def test_the_window_shrinks_when_the_origin_is_overloaded(tmp_path: Path) 
         assert len(server.objects) == len(FIRST.stored)
 
 
+async def test_more_is_done_at_once_as_long_as_all_goes_well(tmp_path: Path) -> None:
+    local = make_repo(tmp_path, FIRST)
+    running, most = 0, 0
+
+    async with upstream() as (server, _):
+
+        async def count(request: Request) -> Response:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            try:
+                await trio.sleep(0.01)
+                return await server(request)
+            finally:
+                running -= 1
+
+        async with serving(count) as patient:
+            await go(local, url_of(patient))
+    assert 8 < most <= 30
+
+
 async def test_no_requests_at_once_are_none_at_all() -> None:
     async with Fetcher() as fetcher:
         with pytest.raises(ConfigError, match="jobs"):

@@ -1,6 +1,8 @@
 """The TreeHub interface: paths, statuses, refs, namespaces, detached metadata."""
 
+import contextlib
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from p2p.ostree.objects import (
 from p2p.ostree.repo import Repo
 from p2p.trust.sign import MAX_COMMITMETA_BYTES
 from p2p.web import treehub_store
+from p2p.web.completeness import Missing, find_missing
 from p2p.web.treehub import serve_treehub
 from tests.web.hub import Objects, file_name, filez, make_commit, treehub
 from tests.web.talk import Answer
@@ -245,11 +248,22 @@ async def test_a_ref_below_another_is_refused(tmp_path: Path) -> None:
         assert "in its way" in answer.json["description"]
 
 
-async def test_of_two_pushes_of_different_children_one_wins(tmp_path: Path) -> None:
+async def test_of_two_pushes_of_different_children_one_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = threading.Barrier(2)
+
+    def find(repo: Repo, commit: Commit) -> Missing:
+        # Both have looked at where the ref is, unless one waits for the other.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=0.3)
+        return find_missing(repo, commit)
+
     async with treehub(tmp_path) as hub:
         for objects in (FIRST, SECOND, OTHER):
             await hub.upload(objects)
         await hub.set_ref("heads/main", FIRST.commit)
+        monkeypatch.setattr(treehub_store, "find_missing", find)
         statuses: dict[Checksum, int] = {}
 
         async def push(commit: Checksum) -> None:
