@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +26,30 @@ def _has_loop_devices() -> bool:
     return _is_root() and Path("/dev/loop-control").exists()
 
 
+def _has_namespaces() -> bool:
+    """Whether network namespaces can be made: containers often may not."""
+    ip = find_program("ip")
+    if not _is_root() or ip is None:
+        return False
+    name = f"p2p-try-{os.getpid()}"
+    made = subprocess.run([ip, "netns", "add", name], capture_output=True, check=False)
+    subprocess.run([ip, "netns", "delete", name], capture_output=True, check=False)
+    return made.returncode == 0
+
+
+def _has_binding() -> bool:
+    probe = ["/usr/bin/python3", "-c", "from gi.repository import GLib"]
+    try:
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 _ABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (_is_root, "needs root"),
+    "gi": (_has_binding, "needs the package python3-gi"),
     "loop": (_has_loop_devices, "needs root and loop devices"),
+    "netns": (_has_namespaces, "needs root and network namespaces"),
     "ostree-tests": (
         INSTALLED_TESTS.is_dir,
         "needs the package ostree-tests",
@@ -45,7 +67,7 @@ def _lack(what: str) -> str | None:
 def require(*what: str) -> None:
     """Skip the test unless the machine has everything named; fail it under CI.
 
-    A name is "root", "loop", "ostree-tests" or else a program.
+    A name is "root", "loop", "netns", "ostree-tests" or else a program.
     """
     lacks = [reason for reason in map(_lack, what) if reason]
     if not lacks:

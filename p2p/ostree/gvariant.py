@@ -15,7 +15,7 @@ d               float
 s o g           str
 ay              bytes
 v               Variant
-mX              value or None
+mX              (value,) or None
 aX              tuple of values
 a{KX}           tuple of (key, value) pairs
 (X…)            tuple
@@ -169,16 +169,17 @@ class _Maybe(Codec):
     def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         if start == end:
             return None
-        if self._item.size is not None:
-            return self._item.read(data, start, end, _deeper(depth))
-        if data[end - 1]:
-            raise FormatError("GVariant: maybe without its closing NUL")
-        return self._item.read(data, start, end - 1, _deeper(depth))
+        if self._item.size is None:
+            end -= 1
+            if data[end]:
+                raise FormatError("GVariant: maybe without its closing NUL")
+        return (self._item.read(data, start, end, _deeper(depth)),)
 
     def write(self, value: Any) -> bytes:
         if value is None:
             return b""
-        return self._item.write(value) + (b"\0" if self._item.size is None else b"")
+        (item,) = value
+        return self._item.write(item) + (b"\0" if self._item.size is None else b"")
 
 
 class _FixedArray(Codec):
@@ -383,7 +384,9 @@ def _is_object_path(text: str) -> bool:
 
 
 def is_signature(text: str) -> bool:
-    """Tell whether text is a sequence of complete GVariant types."""
+    """Tell whether text is a sequence of complete types of D-Bus, which has no `m`."""
+    if "m" in text:
+        return False
     at = 0
     while at < len(text):
         try:

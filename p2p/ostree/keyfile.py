@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from p2p.errors import ConfigError
 
 MAX_BYTES = 1 << 20
-_GROUP = re.compile(r"\[([^\[\]\x00-\x1f]+)\]\s*")
-_KEY = re.compile(r"([^\[\]=\s][^\[\]=]*?)\s*=\s*(.*)")
+_GROUP = re.compile(r"\[([^\[\]\x00-\x1f]+)\]\s*", re.ASCII)
+_KEY = re.compile(r"([^\[\]=\s#][^\[\]=]*?)\s*=\s*(.*)", re.ASCII)
+_SPACE = " \t\r\n\v\f"
 _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\", ";": ";"}
 
 
@@ -34,10 +35,12 @@ class KeyFile:
         group: str | None = None
         for number, line in enumerate(text.split("\n"), 1):
             key = None
-            if line.strip() and not line.lstrip().startswith("#"):
+            if line.strip(_SPACE) and not line.lstrip(_SPACE).startswith("#"):
                 if match := _GROUP.fullmatch(line):
                     group = match[1]
-                elif group is not None and (match := _KEY.fullmatch(line.strip())):
+                elif group is not None and (
+                    match := _KEY.fullmatch(line.strip(_SPACE))
+                ):
                     key = match[1]
                 else:
                     raise ConfigError(
@@ -64,7 +67,7 @@ class KeyFile:
         value = None
         for g, k, line in self._lines:
             if g == group and k == key:
-                value = line.partition("=")[2].strip()
+                value = line.partition("=")[2].strip(_SPACE)
         return value
 
     def string(self, group: str, key: str) -> str | None:
@@ -100,7 +103,9 @@ class KeyFile:
         separator = "," if "," in value and ";" not in value else ";"
         parts = re.split(rf"(?<!\\){separator}", value)
         where = f"[{group}] {key}"
-        return tuple(self._unescape(p.strip(), where) for p in parts if p.strip())
+        return tuple(
+            self._unescape(p.strip(_SPACE), where) for p in parts if p.strip(_SPACE)
+        )
 
     def _unescape(self, value: str, what: str) -> str:
         def replace(match: re.Match[str]) -> str:
@@ -115,9 +120,10 @@ class KeyFile:
 
     def set(self, group: str, key: str, value: str) -> None:
         """Set a key, in place if it exists, else at the end of its group."""
-        if "\n" in value or not _KEY.fullmatch(f"{key}=") or "]" in group:
+        line = f"{key}={_escape(value)}"
+        writable = _is_key(key) and _GROUP.fullmatch(f"[{group}]")
+        if not writable or value.strip("\v\f") != value:
             raise self._error(group, key, f"cannot be written: {value[:80]!r}")
-        line = f"{key}={value.replace(chr(92), chr(92) * 2)}"
         last = None
         for index, (g, k, _) in enumerate(self._lines):
             if g == group:
@@ -153,3 +159,18 @@ class KeyFile:
 
     def __str__(self) -> str:
         return "".join(f"{line}\n" for _, _, line in self._lines)
+
+
+def _is_key(text: str) -> bool:
+    """Tell whether text reads back as this very key."""
+    match = _KEY.fullmatch(f"{text}=")
+    return match is not None and match[1] == text
+
+
+def _escape(value: str) -> str:
+    """Return a value as GLib writes it, so that spaces at its ends survive too."""
+    for character, escape in (("\\", "\\"), ("\n", "n"), ("\t", "t"), ("\r", "r")):
+        value = value.replace(character, f"\\{escape}")
+    middle = value.strip(_SPACE)
+    before, _, after = value.partition(middle) if middle else (value, "", "")
+    return before.replace(" ", "\\s") + middle + after.replace(" ", "\\s")
