@@ -28,11 +28,11 @@ from p2p.ostree.objects import (
     ObjectName,
     ObjectType,
 )
-from p2p.web.decode import ObjectDecoder, new_decoder
+from p2p.web.decode import ObjectCodec
 from p2p.web.failure import ResumeRefusedError
 from p2p.web.lane import Chunk, Done, Event, Failed
 from p2p.web.mirrors import Mirror
-from p2p.web.request import Headers
+from p2p.web.request import Headers, Request
 from p2p.web.retry import Course
 from p2p.web.source import Source
 from p2p.web.transfer import Transfer
@@ -84,8 +84,8 @@ class _Want:
     """An object on its way; `given` counts its bytes handed to the consumer."""
 
     __slots__ = (
+        "codec",
         "course",
-        "decoder",
         "form",
         "given",
         "mirror",
@@ -100,7 +100,7 @@ class _Want:
         self.form = form
         self.course: Course | None = None  # made when something fails
         self.mirror: Mirror | None = None
-        self.decoder: ObjectDecoder | None = None
+        self.codec: ObjectCodec | None = None
         self.transfer: Transfer | None = None
         self.resume: Transfer | None = None
         self.given = 0
@@ -129,6 +129,8 @@ class Bulk:
         self._silent = 0
         self._hold_until = 0.0
         self._out: list[ObjectEvent] = []
+        self._template_key: tuple[Mirror, Headers, int] | None = None
+        self._request: Request
 
     def want(self, name: ObjectName, *, form: Form = Form.CANONICAL) -> None:
         """Fetch an object; what becomes of it comes out of `next_events`.
@@ -216,23 +218,35 @@ class Bulk:
     def _start(self, want: _Want, authorization: Headers) -> None:
         mirror = want.course.mirror if want.course else self._first_mirror()
         want.mirror = mirror
-        request = self._source.request(
-            mirror,
-            f"objects/{want.name.path(archive=True)}",
-            authorization=authorization,
-            max_bytes=self._max_bytes(want.name),
-        )
+        max_bytes = self._max_bytes(want.name)
+        request = self._template(mirror, authorization, max_bytes)
         resume, want.resume = want.resume, None
         if resume is not None and resume.last_modified is not None:
             date = formatdate(resume.last_modified, usegmt=True)
             request = replace(request, headers=(("If-Range", date),))
         else:
-            want.decoder = new_decoder(want.name, want.form, limit=self._limit)
+            want.codec = ObjectCodec(want.name, want.form, limit=self._limit)
         want.transfer = self._inbox.start(
-            request, decoder=want.decoder, resume=resume, tag=want
+            request,
+            url=f"{mirror.url}/objects/{want.name.path(archive=True)}",
+            codec=want.codec,
+            resume=resume,
+            tag=want,
         )
         self._transfers += 1
         self._source.counters.requests += 1
+
+    def _template(
+        self, mirror: Mirror, authorization: Headers, max_bytes: int
+    ) -> Request:
+        """Return the request for any object at a mirror, made anew if need be."""
+        key = (mirror, authorization, max_bytes)
+        if key != self._template_key:
+            self._template_key = key
+            self._request = self._source.request(
+                mirror, "", authorization=authorization, max_bytes=max_bytes
+            )
+        return self._request
 
     def _first_mirror(self) -> Mirror:
         return self._mirrors.order(trio.current_time())[0]
@@ -279,7 +293,7 @@ class Bulk:
         if last and not want.given:
             self._out.append(ObjectReceived(want.name, data))
             return
-        size = want.decoder.size if want.decoder is not None else None
+        size = want.codec.size if want.codec is not None else None
         if size is None and transfer.length is not None:
             size = transfer.offset + transfer.length
         self._out.append(ObjectPiece(want.name, want.given, data, last, size))
@@ -394,6 +408,7 @@ def _is_resumable(transfer: Transfer, error: Error) -> bool:
     """
     return (
         isinstance(error, TransportError)
+        and transfer.intake is not None
         and transfer.intake.received >= RESUME_BYTES
         and transfer.last_modified is not None
         and not transfer.redirected

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from p2p.errors import IntegrityError
-from p2p.ostree.filez import FilezReader
+from p2p.errors import IntegrityError, LimitError
+from p2p.ostree.filez import FilezReader, to_canonical
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import ObjectName, ObjectType
+from p2p.web.intake import PIECE_BYTES
+
+_SHORT_BYTES = PIECE_BYTES  # of content; with its header it may still be too long
 
 
 class MetadataDecoder:
@@ -89,13 +92,46 @@ def _check(name: ObjectName, got: str) -> None:
         raise IntegrityError(f"object {name}", expected=name.checksum, got=got)
 
 
-ObjectDecoder = MetadataDecoder | FileDecoder
+class ObjectCodec:
+    """How the file of one object is decoded."""
 
+    __slots__ = ("_decoder", "_form", "_limit", "_name")
 
-def new_decoder(name: ObjectName, form: Form, *, limit: int) -> ObjectDecoder:
-    """Return the decoder for an object; content of a file is at most `limit` bytes."""
-    if name.type is not ObjectType.FILE:
-        return MetadataDecoder(name)
-    if form is Form.FILEZ:
-        return FilezDecoder(name, limit=limit)
-    return FileDecoder(name, limit=limit)
+    def __init__(self, name: ObjectName, form: Form, *, limit: int) -> None:
+        """Content of a file is at most `limit` bytes."""
+        self._name = name
+        self._form = form
+        self._limit = limit
+        self._decoder: MetadataDecoder | FileDecoder | None = None
+
+    def whole(self, data: bytes, /) -> bytes | None:
+        """Return the object in the form asked for; None if it is not a short one.
+
+        Raises FormatError, LimitError or IntegrityError.
+        """
+        if self._name.type is not ObjectType.FILE:
+            _check(self._name, hashlib.sha256(data).hexdigest())
+            return data
+        try:
+            canonical = to_canonical(data, limit=min(self._limit, _SHORT_BYTES))
+        except LimitError:
+            return None  # whether it is too long altogether the decoder says
+        _check(self._name, hashlib.sha256(canonical).hexdigest())
+        if self._form is Form.FILEZ:
+            return data
+        return canonical if len(canonical) <= PIECE_BYTES else None
+
+    def decoder(self) -> MetadataDecoder | FileDecoder:
+        """Return what a longer file passes through."""
+        if self._name.type is not ObjectType.FILE:
+            self._decoder = MetadataDecoder(self._name)
+        elif self._form is Form.FILEZ:
+            self._decoder = FilezDecoder(self._name, limit=self._limit)
+        else:
+            self._decoder = FileDecoder(self._name, limit=self._limit)
+        return self._decoder
+
+    @property
+    def size(self) -> int | None:
+        """Length of the object in bytes, where it is long and its header tells it."""
+        return self._decoder.size if self._decoder is not None else None

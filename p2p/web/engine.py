@@ -249,7 +249,7 @@ class Engine:
         for handle, code, message in self._multi.completions():
             handle.transfer.outcome = (code, message)
         again = False
-        for transfer in [t for t in self._running if t.raw or t.outcome]:
+        for transfer in [t for t in self._running if t.outcome or t.waits]:
             again = self._go_on(transfer) or again
         return again
 

@@ -16,7 +16,7 @@ from typing import Self
 import trio
 
 from p2p.web.engine import Engine, Limits
-from p2p.web.intake import Decoder
+from p2p.web.intake import Codec
 from p2p.web.lane import Chunk, Done, Event, Failed, Lane
 from p2p.web.request import Request, Response
 from p2p.web.transfer import Transfer, new_transfer
@@ -46,7 +46,8 @@ class Inbox:
         self,
         request: Request,
         *,
-        decoder: Decoder | None = None,
+        url: str | None = None,
+        codec: Codec | None = None,
         resume: Transfer | None = None,
         tag: object = None,
     ) -> Transfer:
@@ -54,8 +55,9 @@ class Inbox:
 
         Args:
             request: what to ask.
-            decoder: what a successful answer's body passes through, on the fetching
-                thread.
+            url: what to ask for instead of the request's own URL, where thousands
+                of requests differ in nothing else.
+            codec: how a successful answer's body is decoded.
             resume: a failed transfer of this inbox whose file this request gets the
                 rest of: the answer must begin where that one ended.
             tag: found again in the transfer that events carry.
@@ -66,7 +68,7 @@ class Inbox:
         """
         self._fetcher.check_open()
         transfer = new_transfer(
-            request, self._lane, decoder=decoder, resume=resume, tag=tag
+            request, self._lane, url=url, codec=codec, resume=resume, tag=tag
         )
         engine = self._fetcher.engine
         engine.call(lambda: engine.start(transfer))

@@ -14,7 +14,7 @@ PIECE_BYTES = 1 << 18
 
 
 class Decoder(Protocol):
-    """Turns a body's bytes into what the asker wants, and checks it."""
+    """Turns a body's bytes into what the asker wants as they come, and checks it."""
 
     def feed(self, data: bytes, /) -> Iterator[bytes]:
         """Yield what these bytes complete; raise an Error if they are wrong."""
@@ -22,6 +22,21 @@ class Decoder(Protocol):
 
     def finish(self) -> None:
         """Raise an Error unless the body may end here and was what it should be."""
+        ...
+
+
+class Codec(Protocol):
+    """How bodies are decoded; called on the fetching thread."""
+
+    def whole(self, data: bytes, /) -> bytes | None:
+        """Decode a short body at once; None if the result is longer than one piece.
+
+        Raises an Error if the body is wrong.
+        """
+        ...
+
+    def decoder(self) -> Decoder:
+        """Return what a longer body passes through."""
         ...
 
 

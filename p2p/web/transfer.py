@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from p2p.errors import ConfigError, LimitError, OriginError
-from p2p.web.intake import PIECE_BYTES, Decoder, Intake
+from p2p.web.intake import PIECE_BYTES, Codec, Intake
 from p2p.web.lane import Chunk, Lane
 from p2p.web.outgoing import Outgoing
 from p2p.web.request import (
@@ -28,8 +28,6 @@ from p2p.web.url import server_of, show
 MAX_REDIRECTS = 20
 MAX_HEADER_BYTES = 64 << 10
 """Of all headers of an answer; nginx sends at most 32 KiB of them by default."""
-_BRIEF_BYTES = PIECE_BYTES // 2
-"""Nobody asks for age and length of shorter bodies, and there are many of them."""
 _MAX_RAW_BYTES = 1 << 19
 """Taken from libcurl before it is looked at."""
 _TEXT_BYTES = 4096
@@ -71,9 +69,12 @@ class Transfer:
 
     Attributes:
         request: what was asked.
+        asked: the URL that was asked first, which the request may leave open.
         tag: the consumer's own; not looked at.
         cancelled: set by the consumer, which then sees no further event.
-        intake: takes in the body.
+        codec: how the body is decoded.
+        intake: takes in a body that is not short.
+        whole: a short body, decoded.
         offset: bytes of the body that an earlier transfer has brought.
         received: bytes of the body that this one has brought, before decoding.
         last_modified: the file's time as the server gives it, None if it does not.
@@ -100,6 +101,9 @@ class Transfer:
     headers: Mapping[str, str] = MappingProxyType({})
     outgoing: Outgoing | None = None
     received = 0
+    offset = 0
+    intake: Intake | None = None
+    whole: bytes | None = None
     _hops = 0
     _raw_bytes = 0
     _header_bytes = 0
@@ -107,20 +111,24 @@ class Transfer:
     _text_bytes = 0
 
     def __init__(
-        self, request: Request, lane: Lane, intake: Intake, tag: object = None
+        self,
+        request: Request,
+        url: str,
+        lane: Lane,
+        codec: Codec | None,
+        tag: object,
     ) -> None:
+        """Use `new_transfer` to get one."""
         self.request = request
+        self.asked = url
         self.lane = lane
-        self.intake = intake
-        self.offset = intake.received
+        self.codec = codec
         self.tag = tag
-        self.url = request.url
-        self.server = server_of(request.url)
+        self.url = url
+        self.server = server_of(url)
         self.private: Headers = request.private
         self.access: Access = request.access
         self.raw: deque[bytes] = deque()
-        if request.body is not None:
-            self.outgoing = Outgoing(request.body)
 
     def _rewind(self) -> None:
         """Forget what one server said, before another is asked."""
@@ -157,6 +165,11 @@ class Transfer:
         self._raw_bytes += len(data)
         return None
 
+    @property
+    def waits(self) -> bool:
+        """Tell whether enough has come to be worth a look before the end."""
+        return self._raw_bytes > PIECE_BYTES
+
     def digest(self) -> bool:
         """Decode and hand on what has come; tell if that is the end of the matter.
 
@@ -167,25 +180,47 @@ class Transfer:
             self.status = self._handle().status()
         if not self.succeeds:
             return self._keep_text()
-        intake, raw = self.intake, self.raw
+        if self.intake is None:
+            if self._digest_whole():
+                return False
+            self.intake = Intake(self.codec.decoder() if self.codec else None)
+        self._stream(self.intake)
+        return False
+
+    def _digest_whole(self) -> bool:
+        """Decode a short body at once if all of it is here; tell if that was it."""
+        if self.outcome is None or self._raw_bytes > PIECE_BYTES:
+            return False
+        if self.outcome[0]:
+            self._take_raw()  # the start of a short body is of no use
+            return True
+        if self._raw_bytes > self.request.max_bytes:
+            raise self.too_long()
+        data = self.raw[0] if len(self.raw) == 1 else b"".join(self.raw)
+        self.whole = self.codec.whole(data) if self.codec else data
+        if self.whole is None:
+            return False
+        self._take_raw()
+        return True
+
+    def _take_raw(self) -> None:
+        self.received += self._raw_bytes
+        self.raw.clear()
+        self._raw_bytes = 0
+
+    def _stream(self, intake: Intake) -> None:
         self.stalled = intake.busy and not intake.pump(self._put)
-        while raw and not self.stalled:
-            data = raw.popleft()
+        while self.raw and not self.stalled:
+            data = self.raw.popleft()
             self._raw_bytes -= len(data)
             self.received += len(data)
             intake.take(data)
             if intake.received > self.request.max_bytes:
                 raise self.too_long()
-            if intake.received > _BRIEF_BYTES:
-                self._describe()
+            if self.last_modified is None and self.length is None:
+                self.last_modified = self._handle().last_modified()
+                self.length = self._handle().length()
             self.stalled = not intake.pump(self._put)
-        return False
-
-    def _describe(self) -> None:
-        if self.last_modified is None and self.length is None:
-            handle = self._handle()
-            self.last_modified = handle.last_modified()
-            self.length = handle.length()
 
     def _handle(self) -> Handle:
         if self.handle is None:
@@ -258,7 +293,7 @@ class Transfer:
         return True
 
     def _check_redirect(self, target: str) -> None:
-        asked = show(self.request.url)
+        asked = show(self.asked)
         if self._hops >= MAX_REDIRECTS:
             raise OriginError(
                 f"{asked}: redirected more than {MAX_REDIRECTS} times",
@@ -277,7 +312,7 @@ class Transfer:
                 status=self.status,
                 hint="A redirect from https to http is never followed.",
             )
-        if server != server_of(self.request.url):
+        if server != server_of(self.asked):
             self.private = ()
             self.access = anonymous(self.access)
 
@@ -287,7 +322,7 @@ class Transfer:
         Raises what the decoder finds wrong with the body as a whole.
         """
         ok = self.succeeds
-        body = self.intake.finish() if ok else self._text
+        body = self._body() if ok else self._text
         self.lane.delivered += len(body)
         return Response(
             self.status,
@@ -298,6 +333,11 @@ class Transfer:
             None if ok else self._retry_after(),
             not ok and self._trusted(),
         )
+
+    def _body(self) -> bytes:
+        if self.whole is not None:
+            return self.whole
+        return self.intake.finish() if self.intake is not None else b""
 
     def _retry_after(self) -> float | None:
         if self.headers:
@@ -314,7 +354,8 @@ def new_transfer(
     request: Request,
     lane: Lane,
     *,
-    decoder: Decoder | None = None,
+    url: str | None = None,
+    codec: Codec | None = None,
     resume: Transfer | None = None,
     tag: object = None,
 ) -> Transfer:
@@ -322,12 +363,20 @@ def new_transfer(
 
     Raises ConfigError for what is no URL of http or https, or no header.
     """
-    _check_text("URL", request.url)
+    if url is None:
+        url = request.url
+    _check_text("URL", url)
     if request.headers or request.private:
         _check_headers(request.headers)
         _check_headers(request.private)
-    intake = resume.intake if resume is not None else Intake(decoder)
-    return Transfer(request, lane, intake, tag)
+    transfer = Transfer(request, url, lane, codec, tag)
+    if resume is not None and resume.intake is not None:
+        transfer.codec = resume.codec
+        transfer.intake = resume.intake
+        transfer.offset = resume.intake.received
+    if request.body is not None:
+        transfer.outgoing = Outgoing(request.body)
+    return transfer
 
 
 @lru_cache(maxsize=256)

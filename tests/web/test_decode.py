@@ -20,7 +20,8 @@ from p2p.ostree.objects import (
     ObjectType,
     checksum_of,
 )
-from p2p.web.decode import new_decoder
+from p2p.web.decode import ObjectCodec
+from p2p.web.intake import PIECE_BYTES
 
 HEADER = FileHeader(0, 0, 0o100644)
 LIMIT = 1 << 30
@@ -37,7 +38,7 @@ def make(content: bytes) -> tuple[ObjectName, bytes, bytes]:
 def decode(
     name: ObjectName, file: bytes, *, form: Form, limit: int = LIMIT, step: int = 1000
 ) -> bytes:
-    decoder = new_decoder(name, form, limit=limit)
+    decoder = ObjectCodec(name, form, limit=limit).decoder()
     out = b"".join(
         piece
         for start in range(0, len(file), step)
@@ -50,8 +51,9 @@ def decode(
 @given(st.binary(max_size=3000), st.integers(1, 500))
 def test_a_file_comes_in_the_form_that_was_asked_for(content: bytes, step: int) -> None:
     name, canonical, file = make(content)
-    assert decode(name, file, form=Form.CANONICAL, step=step) == canonical
-    assert decode(name, file, form=Form.FILEZ, step=step) == file
+    for form, expected in ((Form.CANONICAL, canonical), (Form.FILEZ, file)):
+        assert decode(name, file, form=form, step=step) == expected
+        assert ObjectCodec(name, form, limit=LIMIT).whole(file) == expected
 
 
 def test_metadata_comes_as_it_is_in_every_form() -> None:
@@ -59,18 +61,25 @@ def test_metadata_comes_as_it_is_in_every_form() -> None:
     name = ObjectName(checksum_of(data), ObjectType.DIRTREE)
     for form in Form:
         assert decode(name, data, form=form, step=7) == data
+        assert ObjectCodec(name, form, limit=LIMIT).whole(data) == data
         with pytest.raises(IntegrityError, match=str(name)):
             decode(name, data + b"x", form=form)
+        with pytest.raises(IntegrityError, match=str(name)):
+            ObjectCodec(name, form, limit=LIMIT).whole(data + b"x")
 
 
 def test_the_size_is_known_once_the_header_is_here() -> None:
     name, canonical, file = make(os.urandom(100))
-    decoder = new_decoder(name, Form.CANONICAL, limit=LIMIT)
-    sizes = [decoder.size]
+    codec = ObjectCodec(name, Form.CANONICAL, limit=LIMIT)
+    sizes = [codec.size]
+    decoder = codec.decoder()
+    sizes.append(codec.size)
     assert list(decoder.feed(file[:40]))
-    sizes.append(decoder.size)
-    assert sizes == [None, len(canonical)]
-    assert new_decoder(name, Form.FILEZ, limit=LIMIT).size is None
+    sizes.append(codec.size)
+    assert sizes == [None, None, len(canonical)]
+    codec = ObjectCodec(name, Form.FILEZ, limit=LIMIT)
+    assert list(codec.decoder().feed(file))
+    assert codec.size is None
 
 
 def forge(size: int, content: bytes) -> bytes:
@@ -109,3 +118,22 @@ def test_content_beyond_the_limit_is_refused_before_it_is_inflated() -> None:
     name, _, file = make(bytes(1001))
     with pytest.raises(LimitError):
         decode(name, file, form=Form.CANONICAL, limit=1000)
+
+
+def test_what_makes_more_than_one_piece_is_not_decoded_at_once() -> None:
+    for size in (PIECE_BYTES - 10, PIECE_BYTES + 1):
+        name, canonical, file = make(bytes(size))
+        codec = ObjectCodec(name, Form.CANONICAL, limit=LIMIT)
+        assert codec.whole(file) is None
+        assert decode(name, file, form=Form.CANONICAL) == canonical
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"\0" * 8])
+def test_a_damaged_file_is_refused_at_once_too(damage: bytes) -> None:
+    name, _, file = make(b"hello")
+    codec = ObjectCodec(name, Form.CANONICAL, limit=LIMIT)
+    with pytest.raises(FormatError):
+        codec.whole(damage + file[:-1])
+    other, _, _ = make(b"other")
+    with pytest.raises(IntegrityError):
+        ObjectCodec(other, Form.CANONICAL, limit=LIMIT).whole(file)

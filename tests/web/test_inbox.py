@@ -152,11 +152,11 @@ async def test_few_bytes_that_inflate_to_many_are_inflated_as_they_are_consumed(
     assert len(body) < 40_000
     async with serving(answer(200, body)) as server:
         inbox = fetcher.inbox(window_bytes=MIB)
-        decoder = Inflate()
-        transfer = inbox.start(get(server.url), decoder=decoder)
+        codec = Inflating()
+        transfer = inbox.start(get(server.url), codec=codec)
         first = await inbox.next_events()
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert decoder.out < 2 * MIB
+        assert codec.made.out < 2 * MIB
         total = 0
         while True:
             for event in first or await inbox.next_events():
@@ -179,9 +179,22 @@ async def test_a_decoder_that_refuses_ends_the_transfer(fetcher: Fetcher) -> Non
     body = zlib.compress(os.urandom(1000))
     async with serving(answer(200, body[:-1])) as server:
         inbox = fetcher.inbox()
-        _, end = await finish(inbox, inbox.start(get(server.url), decoder=Inflate()))
+        _, end = await finish(inbox, inbox.start(get(server.url), codec=Inflating()))
         assert isinstance(end, Failed)
         assert isinstance(end.error, FormatError)
+
+
+class Inflating:
+    """A codec that leaves everything to its decoder."""
+
+    def __init__(self) -> None:
+        self.made = Inflate()
+
+    def whole(self, _data: bytes, /) -> None:
+        return None
+
+    def decoder(self) -> Inflate:
+        return self.made
 
 
 class Broken:
@@ -195,13 +208,23 @@ class Broken:
         raise AssertionError("not reached")
 
 
+class Breaking:
+    """A codec with a bug in it."""
+
+    def whole(self, _data: bytes, /) -> bytes:
+        raise ZeroDivisionError
+
+    def decoder(self) -> Broken:
+        return Broken()
+
+
 @pytest.mark.parametrize("size", [10, 3 * PIECE_BYTES])
 async def test_a_fault_in_a_decoder_is_told_and_leaves_the_fetcher_alive(
     fetcher: Fetcher, size: int
 ) -> None:
     async with serving(answer(200, bytes(size))) as server:
         inbox = fetcher.inbox()
-        _, end = await finish(inbox, inbox.start(get(server.url), decoder=Broken()))
+        _, end = await finish(inbox, inbox.start(get(server.url), codec=Breaking()))
         assert isinstance(end, Failed)
         assert isinstance(end.error, ZeroDivisionError)
         assert (await fetcher.fetch(get(server.url))).status == 200
