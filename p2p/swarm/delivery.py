@@ -93,6 +93,7 @@ def _count(
     request.delivered += items
     neighbour.served += items
     parts.site.reduce(neighbour, request, size)
+    neighbour.given += size
     parts.site.tally.neighbours += size
 
 

@@ -8,6 +8,8 @@ different ones; and at random among those.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from p2p.swarm import liveness
 from p2p.swarm.action import RequestBatch, RequestHashes, RequestUnit
 from p2p.swarm.bits import around, each, fewest, less, pack
@@ -18,7 +20,7 @@ from p2p.swarm.ownership import Ownership
 from p2p.swarm.site import Site
 
 # Lists of hashes asked of one neighbour at once; each is one round trip.
-_HASH_REQUESTS = 4
+_HASH_REQUESTS = 8
 
 
 class Demand:
@@ -32,6 +34,10 @@ class Demand:
     def run(self, now: float) -> None:
         """Ask whoever has room, the least loaded first, until nobody has."""
         site = self._site
+        self._ask_hashes(now)
+        for neighbour in site.neighbours.values():
+            if neighbour.is_spared:
+                self._account(neighbour, now)
         ready = [n for n in site.neighbours.values() if self._has_room(n, now)]
         if len(ready) > 1:
             site.rng.shuffle(ready)
@@ -57,9 +63,10 @@ class Demand:
             return False
         return neighbour.outstanding < self._window(neighbour)
 
-    def _signature(self, neighbour: Neighbour) -> tuple[int, int]:
+    def _signature(self, neighbour: Neighbour) -> tuple[int, int, bool]:
         """Whoever had nothing to give has nothing until one of these changes."""
-        return self._site.catalogue.opened, neighbour.learned
+        opened = self._site.catalogue.opened
+        return opened, neighbour.learned, neighbour.grace.is_spent
 
     def _window(self, neighbour: Neighbour) -> float:
         tuning = self._site.tuning
@@ -78,33 +85,64 @@ class Demand:
         if metadata:
             self._ask_batch(neighbour, metadata, now)
             return True
-        if self._ask_hashes(neighbour, offers, now):
-            return True
         content = less(candidates, catalogue.large)
+        content = self._spare(neighbour, content, now)
         if not content:
             return False
         self._ask_content(neighbour, content, now)
         return True
 
-    def _ask_hashes(self, neighbour: Neighbour, offers: int, now: float) -> bool:
-        catalogue = self._site.catalogue
+    def _spare(self, neighbour: Neighbour, content: int, now: float) -> int:
+        """Leave out what a complete holder should not be asked for by us, yet.
+
+        What leaves it should be new to the site, so that its uplink is not the bound
+        for all: we ask it for what is ours to ask for and no partial holder has. For
+        the rest only once that costs us time, because the others are slower than it.
+        """
+        given = content & neighbour.implied
+        others = less(given, self._ownership.preferred)
+        if given and self._ownership.is_shared:
+            for other in self._site.neighbours.values():
+                others |= less(given & other.announced, other.implied)
+        rest = less(content, others)
+        neighbour.is_spared = bool(others and not rest)
+        self._account(neighbour, now)
+        return content if neighbour.grace.is_spent else rest
+
+    def _account(self, neighbour: Neighbour, now: float) -> None:
+        """Count the time we lose by sparing a neighbour."""
+        by_others = self._site.tally.neighbours - neighbour.given
+        rate = neighbour.meter.rate() or self._site.tuning.nominal_rate
+        won = (by_others - neighbour.by_others) / rate
+        neighbour.by_others = by_others
+        neighbour.grace.watch(now, waiting=neighbour.is_spared, won=won)
+
+    def _ask_hashes(self, now: float) -> None:
+        """Ask for unit hashes: little to send, and what follows is most of all bytes."""
+        site = self._site
+        catalogue = site.catalogue
         lacking = catalogue.having(State.OPEN) & catalogue.large | self._splits.paging
-        lacking &= offers | neighbour.lists
         if not lacking:
-            return False
-        kinds = [request.kind for request in neighbour.requests.values()]
-        if kinds.count(Kind.HASHES) >= _HASH_REQUESTS:
-            return False
-        item = next(each(lacking))
+            return
+        for neighbour in site.neighbours.values():
+            if not neighbour.is_live or now < neighbour.rest:
+                continue
+            kinds = [request.kind for request in neighbour.requests.values()]
+            room = _HASH_REQUESTS - kinds.count(Kind.HASHES)
+            found = lacking & (neighbour.offers(now) | neighbour.lists)
+            for item in islice(each(found), max(room, 0)):
+                self._ask_page(neighbour, item, now)
+                lacking ^= 1 << item
+
+    def _ask_page(self, neighbour: Neighbour, item: int, now: float) -> None:
         split = self._splits.get(item)
         first = split.listed if split is not None else 0
         request = self._site.open(neighbour, Kind.HASHES, [item], left=0, now=now)
         request.first = first
-        catalogue.shift(Step.ASK, 1 << item)
+        self._site.catalogue.shift(Step.ASK, 1 << item)
         self._splits.paging = less(self._splits.paging, 1 << item)
         name = self._site.name(item)
         self._site.emit(RequestHashes(neighbour.id, request.id, name, first))
-        return True
 
     def _ask_content(self, neighbour: Neighbour, content: int, now: float) -> None:
         rare = fewest(content, self._site.count_copies(now))

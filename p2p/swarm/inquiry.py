@@ -29,6 +29,7 @@ class Inquiry:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._due: float | None = None
+        self._sized = 0
 
     def run(self, now: float) -> None:
         """Ask whom there is something to ask."""
@@ -40,7 +41,9 @@ class Inquiry:
             self._watch(neighbour, now)
             if any(r.kind is Kind.ASK for r in neighbour.requests.values()):
                 continue
-            if neighbour.asked < count:
+            if self._sized < count and neighbour.implied:
+                self._ask_sizes(neighbour, now)
+            elif neighbour.asked < count:
                 self._ask_news(neighbour, now)
             elif neighbour.wants() and self._site.catalogue.having(*_MISSING):
                 self._poll(neighbour, now)
@@ -68,6 +71,17 @@ class Inquiry:
         catalogue = self._site.catalogue
         bits = less(catalogue.having(*_MISSING), catalogue.units)
         return less(less(bits, neighbour.covered(catalogue.members)), neighbour.holds)
+
+    def _ask_sizes(self, neighbour: Neighbour, now: float) -> None:
+        """Ask somebody who has it how large what was found since is."""
+        catalogue = self._site.catalogue
+        bits = catalogue.having(*_MISSING) & neighbour.implied
+        known = catalogue.units | catalogue.metadata | catalogue.signed
+        fresh = less(bits, known) >> self._sized << self._sized
+        items = list(islice(each(fresh), self._site.tuning.ask_names))
+        self._sized = items[-1] + 1 if items else len(catalogue)
+        if items:
+            self._ask(neighbour, items, now)
 
     def _ask_news(self, neighbour: Neighbour, now: float) -> None:
         site = self._site

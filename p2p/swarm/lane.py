@@ -144,6 +144,11 @@ class Lane:
 
     # -- what to do ----------------------------------------------------------------
 
+    def rank(self) -> None:
+        """Work out whose is what, if members or commits changed."""
+        if self.ownership.refresh():
+            self._dry = None
+
     def run(self, now: float) -> None:
         """Fetch what is ours, and what is not once patience is spent."""
         site = self._site
@@ -152,8 +157,6 @@ class Lane:
         if site.origin is not OriginState.OK:
             self._account(now, waiting=False)
             return
-        if self.ownership.refresh():
-            self._dry = None
         has_own = self._fetch_ours(now)
         unfinished = site.catalogue.having(State.OPEN, State.ASKED, State.SPLIT)
         self._account(now, waiting=bool(unfinished) and not has_own)
@@ -265,7 +268,7 @@ class Lane:
         bits = less(bits, held) | self._splits.orphans(held)
         if not bits:
             return 0
-        for neighbour in site.members():
+        for neighbour in site.fetchers():
             if neighbour.fetching:
                 expiry = neighbour.progressed + self.patience.limit
                 if now < expiry:

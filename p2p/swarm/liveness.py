@@ -33,7 +33,8 @@ def note_life(site: Site, neighbour: Neighbour, now: float) -> None:
         neighbour.stalled = None
         rest = site.tuning.rest * 2.0 ** (neighbour.stalls - 1)
         neighbour.rest = now + min(rest, site.tuning.longest_rest)
-        site.membership += 1
+        site.membership += neighbour.is_suspect
+        neighbour.is_suspect = False
 
 
 def note_queue(neighbour: Neighbour, queued: int, now: float) -> None:
@@ -53,8 +54,12 @@ def deadlines(site: Site, neighbour: Neighbour) -> list[float]:
     """Return when a neighbour wants attention though nothing happens."""
     times = [until for until, _ in neighbour.deferred]
     times.append(neighbour.rest)
+    grace = neighbour.grace.deadline()
+    if grace is not None:
+        times.append(grace)
     if neighbour.stalled is not None:
-        times.append(neighbour.stalled + site.tuning.farewell)
+        tuning = site.tuning
+        times += (neighbour.stalled + s for s in (tuning.suspicion, tuning.farewell))
     elif neighbour.waiting:
         times.append(silent_at(site, neighbour))
     return times
@@ -65,7 +70,6 @@ def stall(site: Site, neighbour: Neighbour, now: float) -> None:
     neighbour.stalled = now
     neighbour.stalls += 1
     site.epoch += 1
-    site.membership += 1
     for request in list(neighbour.requests.values()):
         if request.kind is not Kind.WATCH:
             site.cancel(neighbour, request, now)
@@ -77,6 +81,9 @@ def check_silence(site: Site, now: float) -> None:
         if neighbour.stalled is not None:
             if now >= neighbour.stalled + site.tuning.farewell:
                 site.drop(neighbour.id, Blame.SILENT, now)
+            elif now >= neighbour.stalled + site.tuning.suspicion:
+                site.membership += not neighbour.is_suspect
+                neighbour.is_suspect = True
         elif neighbour.waiting and now >= silent_at(site, neighbour):
             stall(site, neighbour, now)
 

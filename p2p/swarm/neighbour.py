@@ -9,10 +9,14 @@ from p2p.ostree.objects import Checksum
 from p2p.swarm.bits import less
 from p2p.swarm.event import OriginState
 from p2p.swarm.meter import Meter
+from p2p.swarm.patience import Patience
 from p2p.wire.messages import DeviceId, Held, RequestId
 
 # Bits of units announced before their object's hashes are known, per neighbour.
 _EARLY_UNITS = 1 << 20
+
+# How much time we lose to spare a complete holder before we ask it for anything.
+GRACE_SECONDS = 0.5
 
 
 class Kind(Enum):
@@ -66,12 +70,17 @@ class Neighbour:
         heard: when it last said anything while a request waited.
         fed: when it last sent content while a request waited.
         stalled: since when it is not waited for any more.
+        is_suspect: so long that others take over what it would fetch.
         stalls: how often in a row.
         faults: claims it did not fulfil.
         delivered: verified bytes it gave.
         served: objects and units it gave.
         learned: grows whenever we learn what it has.
         starved: what we knew when it had nothing to ask for.
+        grace: the time we lose by not asking it for what is others' to ask for.
+        is_spared: it has nothing else for us now.
+        given: bytes it gave.
+        by_others: bytes others gave when that was last counted.
 
     """
 
@@ -97,6 +106,7 @@ class Neighbour:
     heard: float = 0.0
     fed: float = 0.0
     stalled: float | None = None
+    is_suspect: bool = False
     stalls: int = 0
     rest: float = 0.0
     snubbed: bool = False
@@ -106,7 +116,11 @@ class Neighbour:
     delivered: int = 0
     served: int = 0
     learned: int = 0
-    starved: tuple[int, int] | None = None
+    starved: tuple[int, int, bool] | None = None
+    grace: Patience = field(default_factory=lambda: Patience(GRACE_SECONDS))
+    is_spared: bool = False
+    given: int = 0
+    by_others: int = 0
 
     origin: OriginState = OriginState.OK
     origin_until: float = 0.0

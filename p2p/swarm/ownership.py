@@ -21,6 +21,7 @@ from struct import Struct
 
 from p2p.ostree.objects import Checksum, raw
 from p2p.swarm.bits import each, less
+from p2p.swarm.neighbour import Neighbour
 from p2p.swarm.site import Site
 from p2p.wire.messages import DeviceId
 
@@ -48,7 +49,7 @@ class Shard:
         bucket: its number, or -1 for an object of its own.
         item: that object, or -1.
         mine: our score.
-        above: the scores of those who come before us.
+        above: the scores of those who come before us, the owner's first.
         claimed: those of our commits whose objects one of them wants.
 
     """
@@ -61,12 +62,12 @@ class Shard:
 
     def own_order(self) -> tuple[bool, bool, int]:
         """Sort what we take unasked: ours, large objects first as they take long."""
-        against = max(self.above, default=-self.mine)
+        against = self.above[0] if self.above else -self.mine
         return bool(self.above), self.bucket >= 0, against
 
     def late_order(self) -> tuple[int, int]:
         """Sort what we take from others: the fewer come before us the earlier."""
-        return len(self.above), max(self.above, default=0)
+        return len(self.above), self.above[0] if self.above else 0
 
 
 class Ownership:
@@ -75,16 +76,18 @@ class Ownership:
     Attributes:
         own: shards with objects that nobody above us is known to want.
         late: all shards, for a device that lost patience.
+        is_shared: whether somebody else takes from our neighbours too.
 
     """
 
     def __init__(self, site: Site) -> None:
         self.own: list[Shard] = []
         self.late: list[Shard] = []
+        self.is_shared = False
         self._site = site
         self._seen: tuple[int, int, tuple[Checksum, ...]] | None = None
         self._singles = 0
-        self._mine = bytes(256)
+        self._mine = b"1" * 256
         self._preferred = (-1, 0)
 
     def __repr__(self) -> str:
@@ -101,31 +104,36 @@ class Ownership:
             return False
         self._seen = seen
         self._singles = self._large_objects(sized)
-        shards = list(self._rank(commits))
+        shards = list(self._rank(site.fetchers(), commits))
         own = (shard for shard in shards if len(shard.claimed) < len(commits))
         self.own = sorted(own, key=Shard.own_order)
         self.late = sorted(shards, key=Shard.late_order)
-        mine = bytearray(b"0" * 256)
-        for shard in shards:
-            if shard.bucket >= 0 and not shard.above:
-                mine[shard.bucket] = ord("1")
-        self._mine = bytes(mine)
-        self._preferred = (-1, 0)
+        self._prefer(site.takers())
         return True
 
-    def _rank(self, commits: tuple[Checksum, ...]) -> Iterable[Shard]:
+    def _prefer(self, takers: list[Neighbour]) -> None:
+        tables = [bucket_scores(taker.id) for taker in takers]
+        tables.append(bucket_scores(self._site.me))
+        owners = share_evenly(tables)
+        self._mine = bytes(ord("0") + (owner == len(takers)) for owner in owners)
+        self._preferred = (-1, 0)
+        self.is_shared = bool(takers)
+
+    def _rank(
+        self, members: list[Neighbour], commits: tuple[Checksum, ...]
+    ) -> Iterable[Shard]:
         me = self._site.me
-        members = [n for n in self._site.members() if n.wants()]
         wants = [member.wants() for member in members]
-        tables = [bucket_scores(member.id) for member in members]
-        for bucket, mine in enumerate(bucket_scores(me)):
+        wants.append(commits)
+        ids = [member.id for member in members] + [me]
+        tables = [bucket_scores(device) for device in ids]
+        for bucket, owner in enumerate(share_evenly(tables)):
             scores = [table[bucket] for table in tables]
-            yield _shard(bucket, -1, mine, scores, wants, commits)
+            yield _shard((bucket, -1), owner, scores, wants)
         for item in each(self._singles):
             checksum = self._site.name(item).checksum
-            scores = [object_score(member.id, checksum) for member in members]
-            mine = object_score(me, checksum)
-            yield _shard(-1, item, mine, scores, wants, commits)
+            scores = [object_score(device, checksum) for device in ids]
+            yield _shard((-1, item), scores.index(max(scores)), scores, wants)
 
     def _large_objects(self, sized: int) -> int:
         sizes = self._site.catalogue.sizes
@@ -165,19 +173,41 @@ class Ownership:
         return bool(self._singles >> item & 1)
 
 
+def share_evenly(tables: list[tuple[int, ...]]) -> list[int]:
+    """Return the owner of each bucket, as an index into the members' scores.
+
+    The best pair of bucket and member first, but no member gets more than its part:
+    by highest score alone, parts of 32 buckets would differ by 5 or 6, and who is
+    through first would ask for what is somebody else's.
+    """
+    room = [-(-256 // len(tables))] * len(tables)
+    owners = [-1] * 256
+    pairs = sorted(
+        (-score, bucket, member)
+        for member, table in enumerate(tables)
+        for bucket, score in enumerate(table)
+    )
+    for _, bucket, member in pairs:
+        if owners[bucket] < 0 and room[member]:
+            owners[bucket] = member
+            room[member] -= 1
+    return owners
+
+
 def _shard(
-    bucket: int,
-    item: int,
-    mine: int,
+    key: tuple[int, int],
+    owner: int,
     scores: list[int],
     wants: list[tuple[Checksum, ...]],
-    commits: tuple[Checksum, ...],
 ) -> Shard:
+    """Make a shard from all members' scores and wants; ours are the last."""
+    mine = scores[-1]
     above = [
-        (score, wanted)
-        for score, wanted in zip(scores, wants, strict=True)
-        if score > mine
+        k
+        for k, score in enumerate(scores[:-1])
+        if owner != len(scores) - 1 and (k == owner or score > mine)
     ]
-    theirs = {commit for _, wanted in above for commit in wanted}
-    claimed = tuple(commit for commit in commits if commit in theirs)
-    return Shard(bucket, item, mine, tuple(score for score, _ in above), claimed)
+    theirs = {commit for k in above for commit in wants[k]}
+    claimed = tuple(commit for commit in wants[-1] if commit in theirs)
+    order = [scores[owner]] + [scores[k] for k in above if k != owner]
+    return Shard(*key, mine, tuple(order) if above else (), claimed)

@@ -137,6 +137,7 @@ class Scheduler:
         if now >= self._reviewed + site.tuning.review:
             self._review(now)
         self._inquiry.run(now)
+        parts.lane.rank()
         parts.demand.run(now)
         parts.lane.run(now)
         parts.news.run(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -241,11 +241,13 @@ class Site:
             self.leave(neighbour, now)
         self.emit(DropPeer(peer, blame, banned))
 
-    def members(self) -> Iterator[Neighbour]:
-        """Yield the live neighbours that would fetch from the origin too."""
-        for neighbour in self.neighbours.values():
-            if neighbour.is_live and neighbour.origin is OriginState.OK:
-                yield neighbour
+    def takers(self) -> list[Neighbour]:
+        """Return the live neighbours that are getting a commit too."""
+        return [n for n in self.neighbours.values() if not n.is_suspect and n.wants()]
+
+    def fetchers(self) -> list[Neighbour]:
+        """Return those of them that may use the origin."""
+        return [n for n in self.takers() if n.origin is OriginState.OK]
 
     def held_by_others(self, now: float) -> int:
         """Return the items that a neighbour would give us in reasonable time."""

@@ -34,6 +34,7 @@ class Tuning:
         silence: a neighbour that says nothing for so long while a request waits is
             not waited for. Givers send STATUS five times a second.
         dataless: the same for one that only sends STATUS.
+        suspicion: a silent neighbour is no member of the site after so long.
         farewell: a silent neighbour's session is ended after so long.
         slow_ratio: slower than this many times the median is snubbed.
         least_eta: whoever delivers all within this is never too slow.
@@ -65,6 +66,7 @@ class Tuning:
     window: float = 0.25
     silence: float = 0.3
     dataless: float = 5.0
+    suspicion: float = 2.0
     farewell: float = 10.0
     slow_ratio: float = 4.0
     least_eta: float = 1.0

@@ -1,0 +1,307 @@
+"""A virtual device: the production scheduler, a store, a writer, and a giver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.sim.giver import Answer, Giver, Store, have_bytes, request_bytes
+from p2p.sim.network import Network
+from p2p.sim.origin import Abort, Get, Got
+from p2p.sim.timeline import Timeline
+from p2p.sim.tree import Tree
+from p2p.swarm import action as a
+from p2p.swarm import event as e
+from p2p.swarm.scheduler import Scheduler
+from p2p.swarm.tuning import Tuning
+from p2p.wire.messages import DeviceId, Held, HeldCommit, RequestId
+
+# What the writer takes to check and stage something.
+_WRITER_SECONDS = 0.004
+_RECORD_BYTES = 200
+_HOLDINGS_BYTES = 100
+
+
+class Device:
+    """One device of a virtual site.
+
+    Attributes:
+        store: what it has.
+        finished: when it had all it wanted, None before.
+        trace: every action taken, for comparing runs.
+
+    """
+
+    def __init__(  # noqa: PLR0913 - a device is plugged into all of these
+        self,
+        id_: DeviceId,
+        *,
+        network: Network,
+        timeline: Timeline,
+        seed: int,
+        tuning: Tuning | None = None,
+        origin: DeviceId | None = None,
+    ) -> None:
+        self.id = id_
+        self.store = Store()
+        self.scheduler = Scheduler(id_, rng=Random(seed), tuning=tuning)
+        self.giver = self.make_giver(network, timeline)
+        self.finished: float | None = None
+        self.stuck: dict[a.Reason, tuple[ObjectName, ...]] = {}
+        self.trace: list[tuple[float, a.Action]] | None = None
+        self._network = network
+        self._timeline = timeline
+        self._origin = origin
+        self._trees: dict[Checksum, Tree] = {}
+        self._held: dict[Checksum, Held] = {}
+        self._unread: dict[Checksum, dict[ObjectName, None]] = {}
+        self._seen: dict[Checksum, dict[ObjectName, None]] = {}
+        self._spoiled: dict[ObjectName, None] = {}
+        self._large: dict[ObjectName, int] = {}
+        self._requests: dict[tuple[DeviceId, RequestId], a.Action] = {}
+        self._wake = 0
+        if origin is None:
+            self.scheduler.handle(e.OriginStateChanged(e.OriginState.NO), 0.0)
+
+    def make_giver(self, network: Network, timeline: Timeline) -> Giver:
+        """Return the giving half; a liar has another."""
+        return Giver(self.id, network, timeline, self.store)
+
+    # -- what it has and wants ---------------------------------------------------------
+
+    def put(self, tree: Tree) -> None:
+        """Have a commit completely from the start."""
+        self.store.sizes |= tree.sizes
+        self._trees[tree.commit] = tree
+        self._held[tree.commit] = Held.COMPLETE
+        self._share()
+
+    def want(self, tree: Tree) -> None:
+        """Begin to update to a commit."""
+        self._trees[tree.commit] = tree
+        self._held[tree.commit] = Held.BEGUN
+        self._unread[tree.commit] = {}
+        self._seen[tree.commit] = {}
+        self.finished = None
+        self._share()
+        self._find(tree.commit, tree.start)
+        self._act()
+
+    def _find(self, commit: Checksum, names: Sequence[ObjectName]) -> None:
+        """Want what a directory names, and read the directories that are here."""
+        seen, unread = self._seen[commit], self._unread[commit]
+        tree = self._trees[commit]
+        fresh: list[ObjectName] = []
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen[name] = None
+            fresh.append(name)
+            if name.type is not ObjectType.DIRTREE:
+                continue
+            if name in self.store.sizes:
+                stack += tree.children[name]
+            else:
+                unread[name] = None
+        self.scheduler.handle(e.Wanted(commit, fresh), self._timeline.now)
+        here = [name for name in fresh if name in self.store.sizes]
+        if here:
+            self.scheduler.handle(e.AlreadyHere(here), self._timeline.now)
+        if not unread and self._held[commit] is Held.BEGUN:
+            self._held[commit] = Held.PARTIAL
+            self.scheduler.handle(e.ClosureKnown(commit), self._timeline.now)
+            self._share()
+
+    def _share(self, *peers: DeviceId) -> None:
+        """Tell neighbours (all, if none is named) what we hold."""
+        commits = tuple(HeldCommit(*item) for item in self._held.items())
+        message = e.HoldingsChanged(self.id, commits)
+        for peer in peers or self._neighbours():
+            self._network.send(self.id, peer, message, _HOLDINGS_BYTES)
+
+    def _neighbours(self) -> list[DeviceId]:
+        pipes = self._network.hosts[self.id].pipes
+        return [peer for peer in pipes if peer != self._origin]
+
+    @property
+    def is_wanting(self) -> bool:
+        """Tell whether it ever wanted a commit."""
+        return bool(self._seen)
+
+    # -- the network -------------------------------------------------------------------
+
+    def joined(self, peer: DeviceId) -> None:
+        """Take a session."""
+        if peer != self._origin:
+            self._share(peer)
+            self._happen(e.PeerJoined(peer))
+
+    def left(self, peer: DeviceId) -> None:
+        """Take the end of a session."""
+        self.giver.left(peer)
+        for key in [key for key in self._requests if key[0] == peer]:
+            del self._requests[key]
+        if peer != self._origin:
+            self._happen(e.PeerLeft(peer))
+
+    def progressed(self, peer: DeviceId, message: object, size: int) -> None:
+        """Take that a part of some content came."""
+        if isinstance(message, Got):
+            self._progress_fetch(message, size)
+        else:
+            self._happen(e.DataArrived(peer, size))
+
+    def _progress_fetch(self, message: Got, size: int) -> None:
+        so_far = self._large.get(message.name, 0) + size
+        self._large[message.name] = so_far
+        self._happen(e.OriginProgressed(message.name, so_far))
+
+    def received(self, peer: DeviceId, message: object) -> None:
+        """Take a message."""
+        match message:
+            case Answer():
+                self._take_answer(message)
+            case Got(name, size):
+                self._large.pop(name, None)
+                if size is None:
+                    self._happen(e.OriginFailed(name, e.Failure.NOT_FOUND))
+                else:
+                    self._happen(e.OriginDelivered(name, size))
+            case e.StatusReported() | e.HaveChanged() | e.HoldingsChanged():
+                self._happen(message)
+            case e.FetchingChanged() | e.OriginStateChanged():
+                self._happen(message)
+            case _:
+                self.giver.asked(peer, message)  # type: ignore[arg-type] # a request
+
+    def _take_answer(self, answer: Answer) -> None:
+        for name in answer.spoiled:
+            self._spoiled[name] = None
+        for event in answer.events:
+            if isinstance(event, e.HashesDelivered):
+                self._learn_hashes(event)
+            self.scheduler.handle(event, self._timeline.now)
+        self._act()
+
+    def _learn_hashes(self, page: e.HashesDelivered) -> None:
+        asked = self._requests.get((page.peer, page.request))
+        if isinstance(asked, a.RequestHashes):
+            self.store.lists[asked.name] = page.size
+            self.store.authors[asked.name] = page.author
+
+    def resumed(self) -> None:
+        """Go on after a suspension."""
+        self._act()
+
+    # -- the scheduler -----------------------------------------------------------------
+
+    def _happen(self, event: e.Event) -> None:
+        self.scheduler.handle(event, self._timeline.now)
+        self._act()
+
+    def _act(self) -> None:
+        host = self._network.hosts[self.id]
+        if host.is_silent or host.is_dead:
+            return
+        now = self._timeline.now
+        for action in self.scheduler.actions(now):
+            if self.trace is not None:
+                self.trace.append((now, action))
+            self._do(action)
+        time = self.scheduler.next_timeout()
+        self._wake += 1
+        if time is not None:
+            wake = self._wake
+            self._timeline.at(time, lambda: self._timed_out(wake))
+
+    def _timed_out(self, wake: int) -> None:
+        if wake == self._wake:
+            self._act()
+
+    def _do(self, action: a.Action) -> None:
+        match action:
+            case a.Accept() | a.Assemble():
+                names = action.names if isinstance(action, a.Accept) else (action.name,)
+                self._timeline.after(_WRITER_SECONDS, lambda: self._judge(names))
+            case a.AcceptUnit(name, unit):
+                self.store.units.setdefault(name, {})[unit] = None
+            case a.DiscardUnits(name):
+                self.store.units.pop(name, None)
+                self.store.lists.pop(name, None)
+            case a.DropPeer(peer):
+                self._network.disconnect(self.id, peer)
+            case a.FetchFromOrigin(name):
+                self._fetch(Get(name))
+            case a.CancelOrigin(name):
+                self._fetch(Abort(name))
+                self._large.pop(name, None)
+                self._timeline.after(
+                    0.0, lambda: self._happen(e.OriginFailed(name, e.Failure.CANCELLED))
+                )
+            case a.AnnounceHave(names, units):
+                self._announce(e.HaveChanged(self.id, names, units))
+            case a.AnnounceMember(state, fetching):
+                for peer in self._neighbours():
+                    news = e.FetchingChanged(self.id, fetching)
+                    self._network.send(self.id, peer, news, _RECORD_BYTES)
+                    origin = e.OriginStateChanged(state, 0.0, self.id)
+                    self._network.send(self.id, peer, origin, 0)
+            case a.ReportStuck(names, reason):
+                self.stuck[reason] = names
+            case _:
+                self._ask(action)
+
+    def _fetch(self, message: Get | Abort) -> None:
+        if self._origin is not None:
+            self._network.send(self.id, self._origin, message, 200)
+
+    def _ask(self, action: a.Action) -> None:
+        if isinstance(action, a.RequestHashes):
+            self._requests[action.peer, action.request] = action
+        self._network.send(self.id, action.peer, action, request_bytes(action))
+
+    def _announce(self, have: e.HaveChanged) -> None:
+        for peer in dict.fromkeys(peer for peer, _ in self.giver.watchers):
+            self._network.send(self.id, peer, have, have_bytes(have))
+
+    # -- the writer --------------------------------------------------------------------
+
+    def _judge(self, names: Sequence[ObjectName]) -> None:
+        if self._network.hosts[self.id].is_dead:
+            return
+        good: list[ObjectName] = []
+        for name in names:
+            if name in self._spoiled:
+                del self._spoiled[name]
+                self.scheduler.handle(e.ObjectRejected(name), self._timeline.now)
+            else:
+                good.append(name)
+        self._store(good)
+        self.scheduler.handle(e.ObjectsVerified(good), self._timeline.now)
+        for name in good:
+            self._read(name)
+        self._check_finished()
+        self._act()
+
+    def _store(self, names: Sequence[ObjectName]) -> None:
+        for name in names:
+            for tree in self._trees.values():
+                if name in tree.sizes:
+                    self.store.sizes[name] = tree.sizes[name]
+                    break
+
+    def _read(self, name: ObjectName) -> None:
+        for commit, unread in self._unread.items():
+            if name in unread:
+                del unread[name]
+                self._find(commit, self._trees[commit].children[name])
+
+    def _check_finished(self) -> None:
+        if self.finished is None and self.scheduler.is_complete:
+            self.finished = self._timeline.now
+            for commit in self._held:
+                self._held[commit] = Held.COMPLETE
+            self._share()

@@ -1,0 +1,211 @@
+"""The giving half of a virtual device: answers what neighbours ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2p.ostree.objects import Checksum, ObjectName
+from p2p.sim.network import Network
+from p2p.sim.timeline import Timeline
+from p2p.swarm import action as a
+from p2p.swarm import event as e
+from p2p.wire.limits import LARGE_OBJECT_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
+from p2p.wire.messages import DeviceId, Miss, RequestId
+
+# Sign of life while a request waits (protocol rule: at most five a second).
+_STATUS_SECONDS = 0.2
+# Bytes a message spends on one object name, and on one short answer.
+_NAME_BYTES = 33
+_PREFIX_BYTES = 9
+_SIZE_BYTES = 4
+_INDEX_BYTES = 4
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a request is answered with: the events it is at the asker.
+
+    Attributes:
+        spoiled: objects or units in it whose bytes are wrong.
+
+    """
+
+    request: RequestId
+    events: tuple[e.Event, ...]
+    spoiled: frozenset[ObjectName] = frozenset()
+
+
+@dataclass(slots=True, eq=False)
+class Store:
+    """What a device can serve.
+
+    Attributes:
+        sizes: verified objects.
+        units: verified units of large objects that are not complete.
+        authors: who signed the unit hashes of those.
+        lists: sizes of large objects whose unit hashes are known.
+
+    """
+
+    sizes: dict[ObjectName, int] = field(default_factory=dict)
+    units: dict[ObjectName, dict[int, None]] = field(default_factory=dict)
+    authors: dict[ObjectName, DeviceId | None] = field(default_factory=dict)
+    lists: dict[ObjectName, int] = field(default_factory=dict)
+
+
+class Giver:
+    """Answers requests from a store, in the order they come on each session."""
+
+    def __init__(
+        self, me: DeviceId, network: Network, timeline: Timeline, store: Store
+    ) -> None:
+        self.me = me
+        self.watchers: dict[tuple[DeviceId, RequestId], Checksum] = {}
+        self._network = network
+        self._timeline = timeline
+        self._store = store
+        self._queued: dict[tuple[DeviceId, RequestId], Answer] = {}
+        self._is_ticking = False
+        self._sent: dict[DeviceId, int] = {}
+
+    def left(self, peer: DeviceId) -> None:
+        """Forget a session."""
+        for table in (self.watchers, self._queued):
+            for key in [key for key in table if key[0] == peer]:
+                del table[key]
+
+    def asked(self, peer: DeviceId, action: a.Action) -> None:
+        """Answer a request."""
+        match action:
+            case a.Ask():
+                sizes = tuple(self._store.sizes.get(name) for name in action.names)
+                answer = e.AskAnswered(self.me, action.request, sizes)
+                self._reply(peer, action.request, answer, _SIZE_BYTES * len(sizes))
+            case a.Watch():
+                self.watchers[peer, action.request] = action.commit
+                names = tuple(self._store.sizes)
+                have = e.HaveChanged(self.me, names, (), mapped=action.commit)
+                self._reply(peer, action.request, have, len(names) // 8)
+            case a.RequestBatch():
+                self._give_batch(peer, action)
+            case a.RequestHashes():
+                self._give_hashes(peer, action)
+            case a.RequestUnit():
+                self._give_unit(peer, action)
+            case a.Cancel():
+                self._cancel(peer, action.request)
+
+    def _reply(
+        self, peer: DeviceId, request: RequestId, event: e.Event, size: int
+    ) -> None:
+        answer = Answer(request, (event,))
+        self._network.send(self.me, peer, answer, size)
+
+    def _end(self, peer: DeviceId, request: RequestId, outcome: e.Outcome) -> None:
+        self._reply(peer, request, e.RequestEnded(self.me, request, outcome), 0)
+
+    def _send(self, peer: DeviceId, answer: Answer, size: int) -> None:
+        self._queued[peer, answer.request] = answer
+        self._network.send(self.me, peer, answer, size, is_bulk=True)
+        if not self._is_ticking:
+            self._is_ticking = True
+            self._timeline.after(_STATUS_SECONDS, self._tick)
+
+    def _give_batch(self, peer: DeviceId, asked: a.RequestBatch) -> None:
+        given: list[tuple[ObjectName, int]] = []
+        misses: list[tuple[ObjectName, Miss]] = []
+        total = 0
+        for name in asked.names:
+            size = self._store.sizes.get(name)
+            if size is None:
+                misses.append((name, Miss.NOT_HAVE))
+            elif size > asked.max_bytes:
+                misses.append((name, Miss.TOO_LARGE))
+            elif total + size > asked.max_bytes:
+                misses.append((name, Miss.OMITTED))
+            else:
+                total += size
+                given.append((name, size))
+        events = (
+            e.ObjectsDelivered(self.me, asked.request, tuple(given)),
+            e.RequestEnded(self.me, asked.request, e.Outcome.DONE, tuple(misses)),
+        )
+        self._send(peer, Answer(asked.request, events, self._spoil(given)), total)
+
+    def _spoil(self, given: list[tuple[ObjectName, int]]) -> frozenset[ObjectName]:
+        """Return which of these are given with wrong bytes: none."""
+        del given
+        return frozenset()
+
+    def _give_hashes(self, peer: DeviceId, asked: a.RequestHashes) -> None:
+        name = asked.name
+        size = self._store.sizes.get(name) or self._store.lists.get(name)
+        if size is None:
+            self._end(peer, asked.request, e.Outcome.NOT_HAVE)
+            return
+        count = min(-(-size // UNIT_BYTES) - asked.first, MAX_PAGE_HASHES)
+        page = e.HashesDelivered(
+            peer=self.me,
+            request=asked.request,
+            size=size,
+            first=asked.first,
+            count=count,
+            author=self._store.authors.get(name, self.me),
+        )
+        end = e.RequestEnded(self.me, asked.request, e.Outcome.DONE)
+        answer = Answer(asked.request, (page, end))
+        self._network.send(self.me, peer, answer, _HASH_BYTES * count)
+
+    def _give_unit(self, peer: DeviceId, asked: a.RequestUnit) -> None:
+        size = self._store.sizes.get(asked.name)
+        if size is None and asked.unit in self._store.units.get(asked.name, ()):
+            size = self._store.lists[asked.name]
+        if size is None:
+            self._end(peer, asked.request, e.Outcome.NOT_HAVE)
+            return
+        length = min(UNIT_BYTES, size - asked.unit * UNIT_BYTES)
+        events = (
+            e.UnitDelivered(self.me, asked.request),
+            e.RequestEnded(self.me, asked.request, e.Outcome.DONE),
+        )
+        self._send(peer, Answer(asked.request, events), length)
+
+    def _cancel(self, peer: DeviceId, request: RequestId) -> None:
+        self.watchers.pop((peer, request), None)
+        answer = self._queued.pop((peer, request), None)
+        pipe = self._network.hosts[self.me].pipes.get(peer)
+        if answer is not None and pipe is not None and pipe.withdraw(answer):
+            self._end(peer, request, e.Outcome.CANCELLED)
+
+    def _tick(self) -> None:
+        """Tell who waits that we live."""
+        self._is_ticking = False
+        host = self._network.hosts[self.me]
+        for peer, pipe in host.pipes.items():
+            if not pipe.queued:
+                continue
+            self._is_ticking = True
+            rate = (pipe.sent - self._sent.get(peer, 0)) / _STATUS_SECONDS
+            self._sent[peer] = pipe.sent
+            status = e.StatusReported(self.me, pipe.queued, rate)
+            self._network.send(self.me, peer, status, 0)
+        if self._is_ticking and not host.is_dead:
+            self._timeline.after(_STATUS_SECONDS, self._tick)
+
+
+def request_bytes(action: a.Action) -> int:
+    """Return how long a request is on the wire."""
+    match action:
+        case a.Ask(names=names):
+            return _PREFIX_BYTES * len(names)
+        case a.RequestBatch(names=names):
+            return _NAME_BYTES * len(names)
+        case _:
+            return _NAME_BYTES
+
+
+def have_bytes(have: e.HaveChanged) -> int:
+    """Return how long an update of a watched commit is on the wire."""
+    units = sum(len(had.units) // 8 + _INDEX_BYTES for had in have.units)
+    return _INDEX_BYTES * len(have.names) + units

@@ -1,0 +1,74 @@
+"""The origin behind the site's WAN link: gives whole objects over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2p.ostree.objects import ObjectName
+from p2p.sim.network import Network
+from p2p.wire.messages import DeviceId
+
+# Header of an answer; what a GET needs is small beside it.
+_HEADER_BYTES = 250
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Get:
+    """A request for an object."""
+
+    name: ObjectName
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Got:
+    """An object, or None where the origin has it not."""
+
+    name: ObjectName
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Abort:
+    """The end of interest in an object that was asked for."""
+
+    name: ObjectName
+
+
+class OriginServer:
+    """Answers each connection's GETs in the order they come.
+
+    Attributes:
+        sizes: what it has.
+
+    """
+
+    def __init__(self, id_: DeviceId, network: Network) -> None:
+        self.id = id_
+        self.sizes: dict[ObjectName, int] = {}
+        self._network = network
+        self._answers: dict[tuple[DeviceId, ObjectName], Got] = {}
+
+    def joined(self, peer: DeviceId) -> None:
+        """Take a connection."""
+
+    def left(self, peer: DeviceId) -> None:
+        """Take the end of a connection."""
+
+    def resumed(self) -> None:
+        """Go on."""
+
+    def progressed(self, peer: DeviceId, message: object, size: int) -> None:
+        """Take part of a message; there is none."""
+
+    def received(self, peer: DeviceId, message: object) -> None:
+        """Answer a GET; stop answering one that is aborted."""
+        if isinstance(message, Get):
+            size = self.sizes.get(message.name)
+            answer = Got(message.name, size)
+            self._answers[peer, message.name] = answer
+            self._network.send(
+                self.id, peer, answer, _HEADER_BYTES + (size or 0), is_bulk=True
+            )
+        elif isinstance(message, Abort):
+            answer = self._answers[peer, message.name]
+            self._network.hosts[self.id].pipes[peer].withdraw(answer)

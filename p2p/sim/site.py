@@ -1,0 +1,155 @@
+"""A virtual site: devices, who is connected to whom, an origin; and its figures."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from random import Random
+
+from p2p.sim.device import Device
+from p2p.sim.network import Host, Network
+from p2p.sim.origin import OriginServer
+from p2p.sim.timeline import Timeline
+from p2p.sim.tree import Tree
+from p2p.swarm.tuning import Tuning
+from p2p.wire.messages import DeviceId
+
+MBIT = 125_000
+"""Bytes/s of one megabit per second."""
+
+# Sessions a device keeps in a large site.
+_DEGREE = 16
+
+
+def device_id(text: str) -> DeviceId:
+    """Return a made-up device id, the same for the same text."""
+    return DeviceId(hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a run came to.
+
+    Attributes:
+        seconds: until the last device had everything.
+        first, last: when the first and the last device had.
+        sent: bytes each host sent.
+        control: how much of all that was no content.
+        duplicate: bytes received twice, of all devices.
+        wan: bytes the origin sent.
+
+    """
+
+    seconds: float
+    first: float
+    unfinished: int
+    sent: dict[DeviceId, int]
+    control: int
+    duplicate: int
+    wan: int
+
+
+class VirtualSite:
+    """Builds a site and lets it run; equal seeds give equal runs."""
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        latency: float = 0.0005,
+        wan: float | None = None,
+        tuning: Tuning | None = None,
+    ) -> None:
+        """Begin with an empty site; `wan` is the origin's rate in bytes/s."""
+        self.timeline = Timeline()
+        self.network = Network(self.timeline, latency=latency)
+        self.devices: dict[DeviceId, Device] = {}
+        self.origin: OriginServer | None = None
+        self._random = Random(seed)
+        self._tuning = tuning
+        if wan is not None:
+            self.origin = OriginServer(device_id("origin"), self.network)
+            self.network.add(Host(self.origin.id, self.origin, wan, wan))
+
+    def add(self, name: str, *, up: float, down: float | None = None) -> Device:
+        """Add a device with these rates; it is connected to nobody yet."""
+        device = Device(
+            device_id(name),
+            network=self.network,
+            timeline=self.timeline,
+            seed=self._random.getrandbits(64),
+            tuning=self._tuning,
+            origin=self.origin.id if self.origin else None,
+        )
+        self.devices[device.id] = device
+        self.network.add(Host(device.id, device, up, down or up))
+        if self.origin:
+            self.network.connect(device.id, self.origin.id)
+        return device
+
+    def connect(self) -> None:
+        """Connect all devices: each with each, or in a large site with 16 others.
+
+        Large sites are a ring with two neighbours on each side, and chords.
+        """
+        ids = sorted(self.devices)
+        for k, one in enumerate(ids):
+            if len(ids) <= _DEGREE + 1:
+                for other in ids[k + 1 :]:
+                    self.network.connect(one, other)
+                continue
+            for step in (1, 2):
+                self.network.connect(one, ids[(k + step) % len(ids)])
+        if len(ids) > _DEGREE + 1:
+            self._connect_chords(ids)
+
+    def _connect_chords(self, ids: list[DeviceId]) -> None:
+        hosts = self.network.hosts
+        room = {one: _DEGREE - len(hosts[one].pipes) for one in ids}
+        for one in ids:
+            others = [x for x in ids if room[x] > 0 and x != one]
+            self._random.shuffle(others)
+            for other in others:
+                if room[one] <= 0:
+                    break
+                if other not in hosts[one].pipes:
+                    self.network.connect(one, other)
+                    room[one] -= 1
+                    room[other] -= 1
+
+    def run(self, seconds: float) -> Figures:
+        """Run until every living device has what it wants, or time is up."""
+        self.timeline.run(seconds, is_over=self._is_over)
+        return self.figures()
+
+    def _is_over(self) -> bool:
+        return all(device.finished is not None for device in self._wanting())
+
+    def _wanting(self) -> list[Device]:
+        hosts = self.network.hosts
+        return [
+            device
+            for device in self.devices.values()
+            if device.is_wanting and not hosts[device.id].is_dead
+        ]
+
+    def figures(self) -> Figures:
+        """Return how it went so far."""
+        done = [d.finished for d in self._wanting() if d.finished is not None]
+        hosts = self.network.hosts
+        tallies = [device.scheduler.tally for device in self.devices.values()]
+        return Figures(
+            seconds=max(done, default=0.0),
+            first=min(done, default=0.0),
+            unfinished=len(self._wanting()) - len(done),
+            sent={id_: hosts[id_].sent for id_ in self.devices},
+            control=sum(hosts[id_].control for id_ in self.devices),
+            duplicate=sum(tally.duplicate for tally in tallies),
+            wan=hosts[self.origin.id].sent if self.origin else 0,
+        )
+
+
+def fluid_bound(tree: Tree, *, up: float, down: float, takers: int) -> float:
+    """Return the least time one holder and its takers need (Kumar and Ross 2006)."""
+    size = tree.bytes
+    return max(size / up, size / down, takers * size / (up * (takers + 1)))

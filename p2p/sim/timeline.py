@@ -1,0 +1,39 @@
+"""Virtual time: things happen one after the other, in the order of their times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+
+class Timeline:
+    """Calls functions at their times; equal times in the order of `at`.
+
+    Attributes:
+        now: seconds since the start.
+
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._count = 0
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+
+    def at(self, time: float, call: Callable[[], None]) -> None:
+        """Call a function at a time, now if that has passed."""
+        self._count += 1
+        heappush(self._queue, (max(time, self.now), self._count, call))
+
+    def after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call a function so many seconds from now."""
+        self.at(self.now + seconds, call)
+
+    def run(self, until: float, *, is_over: Callable[[], bool] | None = None) -> None:
+        """Let time pass until a moment, or until it is over."""
+        while self._queue and self._queue[0][0] <= until:
+            if is_over is not None and is_over():
+                return
+            self.now, _, call = heappop(self._queue)
+            call()
+        if is_over is None or not is_over():
+            self.now = max(self.now, until)
