@@ -147,22 +147,22 @@ def regenerate(
     heads = {ref.split("/", 1)[1]: commit for ref, commit in repo.refs.all("heads/")}
     if main is not None:
         heads.update(collections.pop(main, {}))
+    # In the order of libostree, which shows where the hash table had collisions.
     entries = dict(metadata)
-    entries["ostree.summary.mode"] = Variant("s", str(repo.config.mode))
+    if found := _listed_deltas(repo):
+        entries["ostree.static-deltas"] = Variant("a{sv}", glib_dictionary(found))
     entries["ostree.summary.last-modified"] = Variant("t", swap64(now))
+    entries["ostree.summary.mode"] = Variant("s", str(repo.config.mode))
     entries["ostree.summary.tombstone-commits"] = Variant(
         "b", repo.config.tombstone_commits
     )
-    if found := deltas.superblock_checksums(repo):
-        values = {name: Variant("ay", raw(digest)) for name, digest in found}
-        entries["ostree.static-deltas"] = Variant("a{sv}", glib_dictionary(values))
+    entries["ostree.summary.indexed-deltas"] = Variant("b", True)
+    if main is not None:
+        entries[COLLECTION_KEY] = Variant("s", main)
     if collections:
         refs = {name: _entries(repo, heads) for name, heads in collections.items()}
         value = tuple((name, _refs_value(refs[name])) for name in sorted(refs))
         entries[COLLECTION_MAP_KEY] = Variant(_COLLECTION_MAP, value)
-    entries["ostree.summary.indexed-deltas"] = Variant("b", True)
-    if main is not None:
-        entries[COLLECTION_KEY] = Variant("s", main)
     summary = Summary(_entries(repo, heads), glib_dictionary(entries))
     _write(repo, summary.serialize())
     return summary
@@ -182,6 +182,15 @@ def keep_summary(repo: Repo, data: bytes, signature: bytes | None) -> None:
         with writing(repo.path):
             path = os.path.join(repo.path, "summary.sig")
             write_file(path, signature, fsync=repo.config.fsync)
+
+
+def _listed_deltas(repo: Repo) -> dict[str, Variant]:
+    if repo.keys.boolean("core", "no-deltas-in-summary", default=False):
+        return {}
+    return {
+        name: Variant("ay", raw(digest))
+        for name, digest in deltas.superblock_checksums(repo)
+    }
 
 
 def _collection_refs(repo: Repo) -> dict[str, dict[str, Checksum]]:
@@ -212,10 +221,13 @@ def _write(repo: Repo, data: bytes) -> None:
 
 # -- the order of GLib's dictionaries ------------------------------------------------
 
-# Numbers of slots are powers of two; a hash is taken modulo the prime below each
-# (GLib `ghash.c`, prime_mod).
-_PRIMES = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749)
+# Numbers of slots are powers of two, from 8; a hash is taken modulo the prime that is
+# nearest below each, but for 8 (GLib `ghash.c`, prime_mod).
 _MIN_SHIFT = 3
+_PRIMES = (
+    *(7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521),
+    *(131071, 262139, 524287, 1048573),
+)
 
 
 def glib_dictionary(entries: dict[str, Variant]) -> Metadata:
@@ -230,23 +242,40 @@ def glib_dictionary(entries: dict[str, Variant]) -> Metadata:
 def _hash_table_order(keys: Iterable[str]) -> Iterator[str]:
     shift = _MIN_SHIFT
     slots: list[str | None] = [None] * (1 << shift)
+    taken = [False] * len(slots)
     for count, key in enumerate(keys, 1):
-        _insert(slots, shift, key)
+        _place(slots, shift, key, taken)
         if len(slots) <= count + count // 16:
-            shift = max(_MIN_SHIFT, int(count * 1.333).bit_length())
-            old, slots = slots, [None] * (1 << shift)
-            for moved in filter(None, old):
-                _insert(slots, shift, moved)
+            shift = int(count * 1.333).bit_length()
+            slots += [None] * ((1 << shift) - len(slots))
+            taken = _rehash(slots, shift)
     return filter(None, slots)
 
 
-def _insert(slots: list[str | None], shift: int, key: str) -> None:
-    index = (_string_hash(key) * 11 & 0xFFFFFFFF) % _PRIMES[shift]
+def _rehash(slots: list[str | None], shift: int) -> list[bool]:
+    """Put all keys in place for a new size; each may drive another one out."""
+    settled = [False] * len(slots)
+    for index in range(len(slots)):
+        if settled[index]:
+            continue
+        key, slots[index] = slots[index], None
+        while key is not None:
+            key = _place(slots, shift, key, settled)
+    return settled
+
+
+def _place(
+    slots: list[str | None], shift: int, key: str, taken: list[bool]
+) -> str | None:
+    """Put a key into the first slot of its own that is not taken; return what was."""
+    index = (_string_hash(key) * 11 & 0xFFFFFFFF) % _PRIMES[shift - _MIN_SHIFT]
     step = 0
-    while slots[index] is not None:
+    while taken[index]:
         step += 1
         index = (index + step) & (len(slots) - 1)
-    slots[index] = key
+    taken[index] = True
+    before, slots[index] = slots[index], key
+    return before
 
 
 def _string_hash(key: str) -> int:
