@@ -9,7 +9,7 @@ from p2p.errors import ConfigError, ConnectError, CredentialsError, OriginError
 from p2p.ostree.refs import head
 from p2p.ostree.repo import Repo
 from p2p.web.credentials import BasicUser, Credentials
-from p2p.web.exchange import Request, Response, text
+from p2p.web.exchange import ClientGoneError, Request, Response, text
 from p2p.web.fetch import Fetcher
 from p2p.web.push import Push, PushRequest, push
 from p2p.web.retry import Retry
@@ -33,6 +33,24 @@ async def test_errors_that_pass_are_waited_out(tmp_path: Path, status: int) -> N
         server.fault = every_third
         result = await go(local, url, retry=Retry(tries=20, first=0.001, longest=0.001))
         assert result.sent_objects == len(FIRST.stored)
+        assert server.refs == {"heads/main": FIRST.commit}
+
+
+async def test_connections_that_break_are_made_anew(tmp_path: Path) -> None:
+    local = make_repo(tmp_path, FIRST)
+    count = 0
+
+    def break_off(_request: Request) -> Response | None:
+        nonlocal count
+        count += 1
+        if count % 5 == 0:
+            raise ClientGoneError  # which has the server close it without an answer
+        return None
+
+    async with upstream() as (server, url):
+        server.fault = break_off
+        await go(local, url, retry=Retry(tries=20, first=0.001, longest=0.001))
+        assert len(server.objects) == len(FIRST.stored)
         assert server.refs == {"heads/main": FIRST.commit}
 
 
