@@ -89,8 +89,8 @@ def killer(
 # -- in the process that is killed ---------------------------------------------------
 
 
-class _Steps:
-    """Counts steps below a directory and kills the process at one of them."""
+class Steps:
+    """Counts steps below a directory and kills the process at one, if not at 0."""
 
     def __init__(self, directory: str, at: int) -> None:
         self._directory = directory
@@ -120,7 +120,7 @@ def _serve(directory: str, imports: str, program: str) -> None:
         receiver, sender = os.pipe()
         child = os.fork()
         if child == 0:
-            steps = _Steps(directory, int(line))
+            steps = Steps(directory, int(line))
             exec(program, names)  # noqa: S102
             os.write(sender, str(steps.count).encode())
             os._exit(0)
@@ -134,7 +134,7 @@ def _serve(directory: str, imports: str, program: str) -> None:
 
 def _main(at: int, directory: str, program: str) -> None:
     if at:
-        _Steps(directory, at)
+        Steps(directory, at)
     names = {
         "__name__": "__main__",
         "sys": sys,

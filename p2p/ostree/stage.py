@@ -196,14 +196,16 @@ class Stage:
     def put(self, name: ObjectName, data: bytes) -> None:
         """Verify a whole object in canonical form and keep it.
 
-        One that is staged already is left as it is.
+        One that is staged already, or in the repository, is left as it is; but a
+        commit there may be partial, and is staged beside it.
 
         Raises:
             IntegrityError, FormatError: it is not what its name says.
             NoSpaceError, ReadOnlyError, RepositoryError: it cannot be kept here.
 
         """
-        if self.has(name):
+        is_commit = name.type is ObjectType.COMMIT
+        if self.has(name) or (not is_commit and self.target.has(name)):
             return
         if name.type is not ObjectType.FILE:
             check_metadata(name, data)
