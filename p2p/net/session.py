@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from p2p.errors import Error, RemoteProtocolError, TransportError, TransportTimeoutError
+from p2p.errors import RemoteProtocolError, TransportError, TransportTimeoutError
 from p2p.net.transport import Transport
 from p2p.wire import messages as m
 from p2p.wire.connection import Connection
@@ -164,14 +164,9 @@ class Session:
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} fell silent for {silent:.0f} seconds"
                 )
-            if silent >= PING_AFTER_SECONDS and self.connection.is_up:
+            connection = self.connection
+            quiet = silent >= PING_AFTER_SECONDS
+            if quiet and connection.is_up and not connection.awaits_pong:
                 token += 1
-                self._ping(token)
+                self.send(m.Ping(token))
             await trio.sleep(PING_AFTER_SECONDS / 2)
-
-    def _ping(self, token: int) -> None:
-        try:
-            self.send(m.Ping(token))
-        except Error:
-            # The last one still waits for its answer; the deadline decides.
-            return
