@@ -47,8 +47,9 @@ def _merge_value(key: str, mine: Variant, theirs: Variant) -> Variant:
     signatures = key.startswith("ostree.sign.") or key == "ostree.gpgsigs"
     if not signatures or not mine.type == theirs.type == _SIGNATURES:
         return mine
-    union: tuple[Any, ...] = tuple(dict.fromkeys((*mine.value, *theirs.value)))
-    if len(union) > MAX_SIGNATURES:
+    new = dict.fromkeys(each for each in theirs.value if each not in mine.value)
+    union: tuple[Any, ...] = (*mine.value, *new)
+    if new and len(union) > MAX_SIGNATURES:
         raise LimitError(f"detached metadata would hold {len(union)} signatures")
     return Variant(_SIGNATURES, union)
 
