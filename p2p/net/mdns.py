@@ -1,0 +1,353 @@
+"""mDNS by python-zeroconf, in the asyncio thread; its only importer.
+
+Each chosen interface has a responder with sockets of its own, so that what is heard
+belongs to one link, what is said names only that link's addresses, and an interface
+that goes takes its responder with it. A gate stands before each responder: packets
+from off the link (RFC 6762 §11), packets that are not about our service, and floods
+are dropped before they are parsed or kept.
+
+Port 5353 is shared with avahi-daemon and others (SO_REUSEADDR and SO_REUSEPORT).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, Self, cast
+
+import trio
+from zeroconf import (
+    BadTypeInNameException,
+    DNSQuestionType,
+    IPVersion,
+    ServiceStateChange,
+    Zeroconf,
+)
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+from p2p.errors import TransportError
+from p2p.net.advert import InstanceId
+from p2p.net.bridge import Bridge, open_bridge
+from p2p.net.gate import Gate
+from p2p.net.interfaces import Interface
+from p2p.net.neighbours import Announcement, Heard, Lost, label
+
+SERVICE: Final = "_ostree-p2p._tcp.local."
+# RFC 6762 §10: records with a host's name live 120 s, others 75 min. The others live
+# shorter here, so that who lost power is forgotten in 19 min; python-zeroconf, and so
+# most of our neighbours, takes no lifetime of PTR below that for its own.
+HOST_SECONDS: Final = 120
+OTHER_SECONDS: Final = 1125
+MAX_ADDRESSES: Final = 4
+# Asking for what an answer lacked multicasts, so a liar must not make us ask much.
+MAX_QUESTIONS: Final = 16
+MAX_WAITING: Final = 256
+MAX_NEWS: Final = 4096
+# Goodbyes are said three times within a quarter of a second.
+GOODBYE_SECONDS: Final = 2.0
+ANSWER_SECONDS: Final = 3.0
+Tell = Callable[[Heard | Lost], None]
+
+
+class Responder:
+    """Says and hears on one interface; everything happens in the asyncio thread.
+
+    Attributes:
+        counts: packets that came, and what was dropped, by short reason.
+
+    """
+
+    def __init__(
+        self, mdns: AsyncZeroconf, interface: Interface, own: InstanceId, tell: Tell
+    ) -> None:
+        """Take over the library's object, which has started; see `open`."""
+        self._mdns = mdns
+        self._zeroconf = mdns.zeroconf
+        self._interface = interface
+        self._label = label(own)
+        self._tell = tell
+        self._said: AsyncServiceInfo | None = None
+        self._questions: dict[str, asyncio.Task[bool]] = {}
+        self._waiting: dict[str, None] = {}
+        gate = Gate(interface, self._label, lambda: bool(self._questions))
+        self.counts = gate.counts
+        self._stand_before(gate)
+        # A reply to this machine's address may go to another program on port 5353,
+        # so answers are asked for by multicast, which all of them hear.
+        self._browser = AsyncServiceBrowser(
+            mdns.zeroconf,
+            SERVICE,
+            handlers=[self._changed],
+            question_type=DNSQuestionType.QM,
+        )
+
+    @classmethod
+    async def open(cls, interface: Interface, own: InstanceId, tell: Tell) -> Self:
+        """Begin to hear on an interface; `tell` gets what is heard.
+
+        Raises:
+            TransportError: the interface does not let us.
+
+        """
+        source = _source(interface)
+        version = IPVersion.V6Only if isinstance(source, int) else IPVersion.V4Only
+        try:
+            socket.if_indextoname(interface.index)  # else the library loses a socket
+            mdns = AsyncZeroconf(interfaces=[source], ip_version=version)
+        except (OSError, RuntimeError) as error:  # gone, or forbidden
+            raise TransportError(
+                f"mDNS on {interface.name}: {error}",
+                hint="Another program may hold UDP port 5353 for itself alone.",
+            ) from error
+        await mdns.zeroconf.async_wait_for_start()
+        if not mdns.zeroconf.engine.senders:
+            await mdns.async_close()
+            raise TransportError(f"mDNS on {interface.name}: its address is gone")
+        return cls(mdns, interface, own, tell)
+
+    def _stand_before(self, gate: Gate) -> None:
+        """Put the gate between the sockets and the library."""
+        for reader in self._zeroconf.engine.readers:
+            # Answers must come with this TTL, by unicast too (RFC 6762 §11).
+            if not reader.is_ipv6:
+                reader.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
+            inner = cast("asyncio.DatagramProtocol", reader.transport.get_protocol())
+            reader.transport.set_protocol(_Guarded(gate, inner))
+
+    async def announce(self, announcement: Announcement | None) -> None:
+        """Say this from now on, instead of what was said before; None: goodbye."""
+        before, self._said = self._said, None
+        if announcement is None:
+            if before is not None:
+                await (await self._mdns.async_unregister_service(before))
+            return
+        self._said = info = self._info(announcement)
+        if before is not None:
+            said = await self._mdns.async_update_service(info)
+        else:
+            # 128 random bits need no probing for others of the same name.
+            said = await self._mdns.async_register_service(
+                info, cooperating_responders=True
+            )
+        await said
+
+    async def ask(self, name: str) -> None:
+        """Ask whether a service is still there; it is told again, or told lost."""
+        whole = f"{name}.{SERVICE}"
+        cache = self._zeroconf.cache
+        cache.async_remove_records(list(cache.async_entries_with_name(whole)))
+        if not await self._question(whole):
+            pointer = cache.current_entry_with_name_and_alias(SERVICE, whole)
+            if pointer is not None:
+                cache.async_remove_records([pointer])
+            self._tell(Lost(link=self._interface.index, label=name))
+
+    async def close(self) -> None:
+        """Say goodbye and let go of the interface."""
+        self._waiting.clear()
+        for task in list(self._questions.values()):
+            task.cancel()
+        await self._browser.async_cancel()
+        await self._mdns.async_close()
+
+    def _info(self, announcement: Announcement) -> AsyncServiceInfo:
+        return AsyncServiceInfo(
+            SERVICE,
+            f"{self._label}.{SERVICE}",
+            port=announcement.port,
+            properties=announcement.txt,
+            server=f"{self._label}.local.",
+            host_ttl=HOST_SECONDS,
+            other_ttl=OTHER_SECONDS,
+            parsed_addresses=_own_addresses(self._interface),
+        )
+
+    def _changed(
+        self,
+        zeroconf: Zeroconf,
+        service_type: str,  # noqa: ARG002  the library passes it by name
+        name: str,
+        state_change: ServiceStateChange,
+    ) -> None:
+        """Called by the library for each change of a service of our type."""
+        if state_change is ServiceStateChange.Removed:
+            self._tell(Lost(link=self._interface.index, label=_first(name)))
+            return
+        info = _empty_info(name)
+        if info is None:
+            self.counts["a name that is none"] += 1
+        elif info.load_from_cache(zeroconf):
+            self._tell(self._heard(info))
+        elif name not in self._questions and len(self._waiting) < MAX_WAITING:
+            self._waiting[name] = None
+            self._ask_next()
+
+    def _ask_next(self) -> None:
+        """Ask for the next service whose records did not all come at once."""
+        while self._waiting and len(self._questions) < MAX_QUESTIONS:
+            name = next(iter(self._waiting))
+            del self._waiting[name]
+            task = asyncio.ensure_future(self._question(name))
+            self._questions[name] = task
+            task.add_done_callback(partial(self._asked, name))
+
+    def _asked(self, name: str, task: asyncio.Task[bool]) -> None:
+        del self._questions[name]
+        if not task.cancelled():
+            task.result()  # a bug is reported by the loop
+        self._ask_next()
+
+    async def _question(self, name: str) -> bool:
+        """Ask for a service by name; whether it answered, which is then told."""
+        info = _empty_info(name)
+        if info is None:
+            return False
+        answered = await info.async_request(
+            self._zeroconf, ANSWER_SECONDS * 1000, DNSQuestionType.QM
+        )
+        if answered:
+            self._tell(self._heard(info))
+        return answered
+
+    def _heard(self, info: AsyncServiceInfo) -> Heard:
+        return Heard(
+            link=self._interface.index,
+            label=_first(info.name),
+            port=info.port or 0,
+            addresses=tuple(info.parsed_addresses()[:MAX_ADDRESSES]),
+            txt=info.text,
+        )
+
+
+class _Guarded(asyncio.DatagramProtocol):
+    """The library's protocol behind a gate."""
+
+    def __init__(self, gate: Gate, inner: asyncio.DatagramProtocol) -> None:
+        self._gate = gate
+        self._inner = inner
+        self._now = asyncio.get_running_loop().time
+
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        scope = int(addr[3]) if len(addr) == 4 else 0
+        if self._gate.passes(data, str(addr[0]), scope, self._now()):
+            self._inner.datagram_received(data, addr)
+
+    def error_received(self, exc: Exception) -> None:
+        self._inner.error_received(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inner.connection_lost(exc)
+
+
+def _source(interface: Interface) -> str | int:
+    """Return what to speak from: an IPv4 address, or where there is none, IPv6.
+
+    One of them is enough, since an answer names the addresses of both, and both
+    would double the packets on the link.
+    """
+    for network in interface.networks:
+        if network.version == 4:
+            return str(network.ip)
+    return interface.index
+
+
+def _own_addresses(interface: Interface) -> list[str]:
+    """Return what neighbours on the link may dial, the most useful first."""
+    ranked = sorted(
+        (n.ip for n in interface.networks if interface.reaches(n.ip)),
+        key=lambda ip: (ip.version, ip.is_link_local == (ip.version == 4)),
+    )
+    return [str(ip) for ip in ranked[:MAX_ADDRESSES]]
+
+
+def _first(name: str) -> str:
+    """Return the instance's label of a service's name."""
+    return name[: -len(SERVICE) - 1]
+
+
+def _empty_info(name: str) -> AsyncServiceInfo | None:
+    """Return the library's object for a service to look up; None for a bad name."""
+    if not name.lower().endswith("." + SERVICE):
+        return None
+    try:
+        return AsyncServiceInfo(SERVICE, name)
+    except BadTypeInNameException:
+        return None
+
+
+class Door:
+    """All responders, seen from trio; `open_door` makes one."""
+
+    def __init__(self, bridge: Bridge, own: InstanceId, hear: Tell) -> None:
+        """Use the asyncio thread; `hear` is called in trio's thread."""
+        self._bridge = bridge
+        self._own = own
+        self._hear = hear
+        self._responders: dict[int, Responder] = {}
+        self._lock = threading.Lock()
+        self._news: dict[tuple[int, str], Heard | Lost] = {}
+
+    async def open(self, interface: Interface) -> None:
+        """Begin to hear on an interface; TransportError if that cannot be."""
+        responder = await self._bridge.run(
+            Responder.open, interface, self._own, self._tell
+        )
+        self._responders[interface.index] = responder
+
+    async def close(self, link: int) -> None:
+        """Say goodbye on an interface and stop hearing there."""
+        await self._bridge.run(self._responders.pop(link).close)
+
+    async def announce(self, link: int, announcement: Announcement | None) -> None:
+        """Say something on an interface; None: goodbye."""
+        await self._bridge.run(self._responders[link].announce, announcement)
+
+    async def ask(self, link: int, name: str) -> None:
+        """Ask on an interface whether a service is still there."""
+        await self._bridge.run(self._responders[link].ask, name)
+
+    @property
+    def links(self) -> tuple[int, ...]:
+        """The interfaces that are heard, by index."""
+        return tuple(self._responders)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many packets came and were dropped, by short reason."""
+        whole: Counter[str] = Counter()
+        for responder in list(self._responders.values()):
+            whole.update(responder.counts)
+        return dict(whole)
+
+    def _tell(self, said: Heard | Lost) -> None:
+        """Keep the last word about each service until trio takes it."""
+        with self._lock:
+            first = not self._news
+            if len(self._news) < MAX_NEWS:
+                self._news[said.link, said.label] = said
+        if first:
+            self._bridge.post(self._take)
+
+    def _take(self) -> None:
+        with self._lock:
+            news, self._news = self._news, {}
+        for said in news.values():
+            self._hear(said)
+
+
+@asynccontextmanager
+async def open_door(own: InstanceId, hear: Tell) -> AsyncIterator[Door]:
+    """Run the asyncio thread with responders for the time of the block."""
+    async with open_bridge() as bridge:
+        door = Door(bridge, own, hear)
+        try:
+            yield door
+        finally:
+            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
+                async with trio.open_nursery() as nursery:
+                    for link in door.links:
+                        nursery.start_soon(door.close, link)

@@ -1,0 +1,61 @@
+"""Talking with a program of the lab: a line of JSON each way, with time limits."""
+
+import json
+import queue
+import subprocess
+import threading
+from collections.abc import Callable
+from typing import Any
+
+Fact = dict[str, Any]
+# Enough for an honest machine under load; nothing waits for it to pass.
+PATIENCE_SECONDS = 60.0
+
+
+class Conversation:
+    """What a program says, kept until somebody asks for it."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.heard: list[Fact] = []
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put(None)
+
+    def say(self, **command: Any) -> None:
+        """Send a command."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def until(self, event: str, fits: Callable[[Fact], bool] = lambda _: True) -> Fact:
+        """Wait for an event that fits, and return it; earlier ones are kept apart."""
+        while True:
+            try:
+                line = self._lines.get(timeout=PATIENCE_SECONDS)
+            except queue.Empty:
+                raise TimeoutError(
+                    f"no {event} within {PATIENCE_SECONDS:g} s, only {self.heard}"
+                ) from None
+            if line is None:
+                raise EOFError(f"it ended before {event}, after {self.heard}")
+            fact: Fact = json.loads(line)
+            if fact["event"] == event and fits(fact):
+                return fact
+            self.heard.append(fact)
+
+    def leave(self) -> None:
+        """End its input, so that it ends as it should."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        """End it as a power cut would: no goodbye."""
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)

@@ -1,0 +1,191 @@
+"""One session from HELLO to BYE, over streams in memory and under a mock clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2p.errors import (
+    RemoteProtocolError,
+    TransportClosedError,
+    TransportError,
+    TransportTimeoutError,
+)
+from p2p.net.session import DEAD_AFTER_SECONDS, Session
+from p2p.net.transport import Transport
+from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.wire import messages as m
+from p2p.wire.limits import UNIT_BYTES
+from tests.net.pairs import memory_pair
+
+LEFT, RIGHT = m.DeviceId("1" * 64), m.DeviceId("2" * 64)
+NAME = ObjectName(Checksum("ab" * 32), ObjectType.FILE)
+
+
+def hello(dial: int = 0) -> m.Hello:
+    return m.Hello(software="test", site="", instance=b"i" * 16, epoch=1, dial=dial)
+
+
+@dataclass
+class Side:
+    """A session and what it heard."""
+
+    session: Session
+    dial: int
+    heard: list[m.Message] = field(default_factory=list)
+    counted: int = 0
+    error: Exception | None = None
+    answer: Callable[[m.Message], None] = lambda _: None
+
+    @classmethod
+    def of(cls, stream: Transport, peer: m.DeviceId, dial: int = 0) -> "Side":
+        return cls(Session(stream, peer), dial)
+
+    def receive(self, message: m.Message) -> None:
+        self.heard.append(message)
+        self.answer(message)
+
+    def count(self, size: int) -> None:
+        self.counted += size
+
+    async def run(self) -> None:
+        try:
+            await self.session.run(hello(self.dial), self.receive, self.count)
+        except* (TransportError, RemoteProtocolError) as group:
+            (self.error,) = group.exceptions
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(30):
+        while not condition():
+            await trio.sleep(0.01)
+
+
+async def test_both_sides_hear_each_others_hello_and_goodbye(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_pair() as pair:
+        left, right = Side.of(pair.left, RIGHT, 1), Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(left.run)
+            nursery.start_soon(right.run)
+            await until(lambda: bool(left.heard and right.heard))
+            assert left.session.connection.is_up
+            left.session.leave(m.Farewell.LEAVING, "bye")
+        assert isinstance(left.heard[0], m.Hello)
+        assert right.heard[-1] == m.Bye(m.Farewell.LEAVING, "bye")
+        assert right.counted == right.session.received_bytes > 0
+        assert left.error is None
+        assert right.error is None
+        assert "11111111" not in repr(left.session)
+        assert "22222222" in repr(left.session)
+
+
+async def test_a_second_farewell_changes_nothing(autojump_clock: MockClock) -> None:
+    async with memory_pair() as pair:
+        left, right = Side.of(pair.left, RIGHT, 1), Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(left.run)
+            nursery.start_soon(right.run)
+            await until(lambda: bool(left.heard and right.heard))
+            left.session.leave(m.Farewell.LEAVING)
+            left.session.leave(m.Farewell.MISBEHAVED)
+        assert right.heard[-1] == m.Bye(m.Farewell.LEAVING)
+
+
+async def test_large_answers_pass_slice_by_slice_and_room_comes_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_pair() as pair:
+        left, right = Side.of(pair.left, RIGHT, 1), Side.of(pair.right, LEFT)
+        rooms: list[int] = []
+
+        async def answer_all() -> None:
+            for _ in range(8):
+                await until(lambda: any(isinstance(x, m.GetUnit) for x in right.heard))
+                request = next(x for x in right.heard if isinstance(x, m.GetUnit))
+                right.heard.remove(request)
+                await right.session.wait_for_room()
+                rooms.append(right.session.connection.queued_bulk_bytes)
+                data = bytes([request.request]) * UNIT_BYTES
+                right.session.send(m.Unit(request.request, data))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(left.run)
+            nursery.start_soon(right.run)
+            await until(lambda: bool(left.heard and right.heard))
+            nursery.start_soon(answer_all)
+            for unit in range(8):
+                number = left.session.connection.new_request()
+                left.session.send(
+                    m.GetUnit(number, NAME, unit * UNIT_BYTES, UNIT_BYTES)
+                )
+            await until(lambda: sum(isinstance(x, m.Unit) for x in left.heard) == 8)
+            nursery.cancel_scope.cancel()
+        units = [x for x in left.heard if isinstance(x, m.Unit)]
+        assert [unit.data[0] for unit in units] == list(range(1, 9))
+        assert max(rooms) <= 2 * UNIT_BYTES
+
+
+async def test_a_peer_that_talks_nonsense_is_told_so_and_left(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_pair() as pair:
+        right = Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(right.run)
+            await pair.left.send_all(b"GET / HTTP/1.1\r\n\r\n" * 10)
+            said = b""
+            with trio.move_on_after(10):
+                while data := await pair.left.receive_some():
+                    said += data
+        assert isinstance(right.error, RemoteProtocolError)
+        assert len(said) > 20
+
+
+async def test_a_peer_that_vanishes_is_an_error(autojump_clock: MockClock) -> None:
+    async with memory_pair() as pair:
+        right = Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(right.run)
+            await until(lambda: right.session.sent_bytes > 0)
+            await pair.sever()
+        assert isinstance(right.error, TransportClosedError)
+
+
+async def test_a_silent_peer_is_given_up_in_time(autojump_clock: MockClock) -> None:
+    async with memory_pair() as pair:
+        right = Side.of(pair.right, LEFT)
+        started = trio.current_time()
+        await right.run()
+        assert isinstance(right.error, TransportTimeoutError)
+        assert trio.current_time() - started <= DEAD_AFTER_SECONDS + 3
+
+
+async def test_idle_peers_stay_together_by_pinging(autojump_clock: MockClock) -> None:
+    async with memory_pair() as pair:
+        left, right = Side.of(pair.left, RIGHT, 1), Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(left.run)
+            nursery.start_soon(right.run)
+            await trio.sleep(10 * DEAD_AFTER_SECONDS)
+            assert left.session.connection.is_up
+            left.session.leave(m.Farewell.IDLE)
+        assert left.error is None
+        assert right.error is None
+
+
+@pytest.mark.parametrize("reason", list(m.Farewell))
+async def test_every_reason_to_leave_arrives(
+    autojump_clock: MockClock, reason: m.Farewell
+) -> None:
+    async with memory_pair() as pair:
+        left, right = Side.of(pair.left, RIGHT, 1), Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(left.run)
+            nursery.start_soon(right.run)
+            await until(lambda: bool(left.heard and right.heard))
+            right.session.leave(reason)
+        assert left.heard[-1] == m.Bye(reason)
