@@ -377,6 +377,8 @@ def _open_archive(path: str) -> ContentReader:
         header, size = parse_filez_header(os.read(fd, length))
         if size > MAX_CONTENT_BYTES:
             raise FormatError(f"file object claims {size} bytes")
+        if header.is_symlink and os.read(fd, 1):
+            raise FormatError("file object: symbolic link with content")
     except BaseException:
         os.close(fd)
         raise

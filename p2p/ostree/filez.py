@@ -80,6 +80,8 @@ class FilezReader:
         return frame_header(canonical)
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
+        if data and self.header is not None and self.header.is_symlink:
+            raise FormatError("file object: symbolic link with content")
         inflater = self._inflater
         while data and not inflater.eof:
             # One byte more than is left shows a stream that is too long.
@@ -92,8 +94,6 @@ class FilezReader:
             data = inflater.unconsumed_tail
         if inflater.eof and (inflater.unused_data or data):
             raise FormatError("file object: bytes after the end of the deflate stream")
-        if data and self.header is not None and self.header.is_symlink:
-            raise FormatError("file object: symbolic link with content")
 
     def _step(self, data: bytes, limit: int) -> bytes:
         try:

@@ -25,6 +25,7 @@ a{KX}           tuple of (key, value) pairs
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -57,7 +58,7 @@ class Variant:
     value: Any
 
 
-class Codec:
+class Codec(ABC):
     """Reads and writes values of one GVariant type.
 
     Attributes:
@@ -69,13 +70,13 @@ class Codec:
     alignment: int = 1
     size: int | None = None
 
+    @abstractmethod
     def read(self, data: bytes, start: int, end: int, depth: int) -> Any:
         """Return the value serialised in data[start:end]; FormatError if not normal."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, value: Any) -> bytes:
         """Return the normal form of the value; TypeError or ValueError if unfit."""
-        raise NotImplementedError
 
     def decode(self, data: bytes) -> Any:
         """Return the value of the whole buffer; FormatError if it is not normal."""

@@ -11,6 +11,7 @@ import stat
 import time
 
 from p2p.ostree import summary
+from p2p.ostree.glib_order import glib_dictionary
 from p2p.ostree.gvariant import Variant
 from p2p.ostree.objects import Commit, DirMeta, DirTree, Metadata, ObjectType
 from p2p.ostree.refs import head
@@ -60,6 +61,6 @@ def _commit_metadata(
                 root_dirmeta=transaction.add_metadata(ObjectType.DIRMETA, meta),
                 timestamp=timestamp,
                 parent=repo.refs.get(ref),
-                metadata=summary.glib_dictionary(entries),
+                metadata=glib_dictionary(entries),
             )
             published = transaction.publish(commit.serialize(), detached=None, ref=ref)

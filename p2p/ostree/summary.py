@@ -11,13 +11,14 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from p2p.errors import FormatError, LimitError
 from p2p.ostree import deltas
 from p2p.ostree.disk import write_file, writing
+from p2p.ostree.glib_order import glib_dictionary
 from p2p.ostree.gvariant import Variant, codec
 from p2p.ostree.objects import (
     Checksum,
@@ -217,70 +218,3 @@ def _write(repo: Repo, data: bytes) -> None:
         write_file(path, data, fsync=repo.config.fsync)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}.sig")
-
-
-# -- the order of GLib's dictionaries ------------------------------------------------
-
-# Numbers of slots are powers of two, from 8; a hash is taken modulo the prime that is
-# nearest below each, but for 8 (GLib `ghash.c`, prime_mod).
-_MIN_SHIFT = 3
-_PRIMES = (
-    *(7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521),
-    *(131071, 262139, 524287, 1048573),
-)
-
-
-def glib_dictionary(entries: dict[str, Variant]) -> Metadata:
-    """Return the entries as a GVariantDict of GLib 2.74 would order them.
-
-    libostree writes some dictionaries through one, so their bytes depend on the
-    hash table's insides. Readers do not care.
-    """
-    return tuple((key, entries[key]) for key in _hash_table_order(entries))
-
-
-def _hash_table_order(keys: Iterable[str]) -> Iterator[str]:
-    shift = _MIN_SHIFT
-    slots: list[str | None] = [None] * (1 << shift)
-    taken = [False] * len(slots)
-    for count, key in enumerate(keys, 1):
-        _place(slots, shift, key, taken)
-        if len(slots) <= count + count // 16:
-            shift = int(count * 1.333).bit_length()
-            slots += [None] * ((1 << shift) - len(slots))
-            taken = _rehash(slots, shift)
-    return filter(None, slots)
-
-
-def _rehash(slots: list[str | None], shift: int) -> list[bool]:
-    """Put all keys in place for a new size; each may drive another one out."""
-    settled = [False] * len(slots)
-    for index in range(len(slots)):
-        if settled[index]:
-            continue
-        key, slots[index] = slots[index], None
-        while key is not None:
-            key = _place(slots, shift, key, settled)
-    return settled
-
-
-def _place(
-    slots: list[str | None], shift: int, key: str, taken: list[bool]
-) -> str | None:
-    """Put a key into the first slot of its own that is not taken; return what was."""
-    index = (_string_hash(key) * 11 & 0xFFFFFFFF) % _PRIMES[shift - _MIN_SHIFT]
-    step = 0
-    while taken[index]:
-        step += 1
-        index = (index + step) & (len(slots) - 1)
-    taken[index] = True
-    before, slots[index] = slots[index], key
-    return before
-
-
-def _string_hash(key: str) -> int:
-    """GLib's g_str_hash; values 0 and 1 mark free slots there."""
-    value = 5381
-    for byte in key.encode():
-        value = (value * 33 + (byte - 256 if byte > 127 else byte)) & 0xFFFFFFFF
-    return max(value, 2)

@@ -4,6 +4,7 @@ Run by that Python it answers JSON lines: [type, hexadecimal bytes] in, and
 [normal, value, hexadecimal bytes of the normal form] out.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class GLibVariants:
 
 
 def _answer() -> None:
-    from gi.repository import GLib  # noqa: PLC0415 (this interpreter only)
+    GLib = importlib.import_module("gi.repository.GLib")  # noqa: N806 (its name)
 
     for line in sys.stdin:
         kind, data = json.loads(line)
