@@ -3,6 +3,7 @@
 # make dev     only the virtual environment, .venv
 # make check   what `make test` runs, without installing system packages
 # make fix     format, and repair what ruff can repair
+# make long    the tests that take minutes each
 # make bench   measure against ostree; prints tables
 
 BIN := .venv/bin
@@ -16,7 +17,7 @@ CORE := p2p/ostree/filez.py \
     p2p/trust/sign.py \
     p2p/wire/*.py
 
-.PHONY: test check dev system trees fix lint types imports core suite demo bench
+.PHONY: test check dev system trees fix lint types imports core suite long demo bench
 .NOTPARALLEL:
 
 test: system trees check
@@ -56,6 +57,9 @@ core: dev
 # Last, so that pytest's own closing line ends the output.
 suite: dev
 	$(BIN)/pytest -n 2 --dist loadscope --cov --cov-report=term
+
+long: dev system trees
+	$(BIN)/pytest -m long
 
 fix: dev
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -25,7 +25,7 @@ _MODULES = {
     "fsck": "upkeep",
     "init": "repository",
     "keygen": "repository",
-    "ls": "tree",
+    "ls": "listing",
     "prune": "upkeep",
     "pull": "pull",
     "push": "push",
@@ -56,7 +56,6 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="p2p")
 @click.option("--repo", metavar="REPO", hidden=True)  # `default_repo` reads it
-@refuse("-v", "--verbose", reason="no more than what is shown is ever printed")
 @refuse("--sysroot", reason="give --repo=SYSROOT/ostree/repo")
 def p2p(repo: str | None) -> None:
     """Share OSTree updates between the devices of a site.

@@ -16,6 +16,12 @@ from p2p.errors import OutputError
 F = TypeVar("F", bound=Callable[..., None])
 
 _REFUSED = "refused_options"
+_QUIET = "no more than what is shown is ever printed"
+_REFUSED_EVERYWHERE = {
+    "-v": _QUIET,
+    "--verbose": _QUIET,
+    "--version": "give it before the command: `p2p --version`",
+}
 # A token of RFC 9110.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 SYSTEM_REPO = "/sysroot/ostree/repo"
@@ -55,7 +61,7 @@ def print_json(record: object) -> None:
     print_line(json.dumps(record, default=_plain))
 
 
-def print_line(text: str) -> None:
+def print_line(text: str, *, end: str = "\n") -> None:
     """Print a line of the result on standard output.
 
     Raises:
@@ -63,7 +69,7 @@ def print_line(text: str) -> None:
 
     """
     try:
-        click.echo(text)
+        click.echo(text + end, nl=False)
     except OSError as error:
         raise OutputError(f"standard output: {error.strerror}") from None
 
@@ -86,9 +92,9 @@ def refuse(*names: str, reason: str) -> Callable[[F], F]:
 
 
 def refusals(function: object) -> dict[str, str]:
-    """Return what `refuse` noted at a command's function: reasons by option."""
+    """Return why options of a command's function are not taken, by option."""
     notes: dict[str, str] = getattr(function, _REFUSED, {})
-    return notes
+    return _REFUSED_EVERYWHERE | notes
 
 
 def parse_headers(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:

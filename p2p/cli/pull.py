@@ -112,8 +112,6 @@ class _Options:
     reason="a repository of mode bare-user-only takes no other files",
 )
 @refuse("--update-frequency", reason="the display has its own rhythm; see --json")
-@refuse("-v", "--verbose", reason="no more than what is shown is ever printed")
-@refuse("--version", reason="give it before the command: `p2p --version`")
 @json_option
 def pull(  # noqa: PLR0913
     *,

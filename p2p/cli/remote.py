@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from p2p.cli.options import repo_option
+from p2p.cli.options import print_line, refuse, repo_option
 from p2p.errors import ConfigError
 from p2p.ostree.config import REMOTE_NAME, parse_remote, remote_group
 from p2p.ostree.repo import Repo
@@ -45,6 +45,8 @@ def remote() -> None:
 @click.option("--set", "options", metavar="KEY=VALUE", multiple=True)
 @click.option("--if-not-exists", is_flag=True, help="Do nothing if it is there.")
 @click.option("--force", is_flag=True, help="Replace it if it is there.")
+@refuse("--custom-backend", reason="only origins that speak HTTP are fetched from")
+@refuse("--sysroot", reason="give --repo=SYSROOT/ostree/repo")
 def add(  # noqa: PLR0913
     *,
     repo_path: str,
@@ -161,7 +163,7 @@ def list_remotes(*, repo_path: str, show_urls: bool) -> None:
     for name in repo.remote_names():
         if REMOTE_NAME.fullmatch(name):
             url = f"  {repo.remote(name).url}" if show_urls else ""
-            click.echo(f"{name}{url}")
+            print_line(f"{name}{url}")
 
 
 @remote.command("show-url")
@@ -169,4 +171,4 @@ def list_remotes(*, repo_path: str, show_urls: bool) -> None:
 @click.argument("name")
 def show_url(repo_path: str, name: str) -> None:
     """Print a remote's URL."""
-    click.echo(Repo.open(repo_path).remote(name).url)
+    print_line(Repo.open(repo_path).remote(name).url)

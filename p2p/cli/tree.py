@@ -1,26 +1,28 @@
-"""`p2p commit`, `show` and `ls`: trees into commits, and a look at what is there."""
+"""`p2p commit` and `show`: a tree into a commit, and what a commit says of itself."""
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from p2p.cli.options import json_option, print_json, refuse, repo_option
-from p2p.errors import ConfigError, FormatError
+from p2p.cli.options import (
+    json_option,
+    print_json,
+    print_line,
+    refuse,
+    repo_option,
+)
+from p2p.errors import ConfigError
 from p2p.ostree.commit import CommitOptions, Signer, commit_tree
 from p2p.ostree.gvariant import Variant
 from p2p.ostree.objects import (
     Checksum,
     Commit,
-    DirMeta,
     Metadata,
-    ObjectName,
-    ObjectType,
     parse_metadata,
 )
 from p2p.ostree.repo import Repo
@@ -62,10 +64,37 @@ from p2p.trust.sign import (
     help="Sign with this ed25519 key (see `p2p keygen`).",
 )
 @click.option("--push", metavar="URL|CREDENTIALS", help="Push the branch afterwards.")
-@refuse("--gpg-sign", reason="sign with `ostree gpg-sign` after the commit")
-@refuse("--tree", reason="give one directory; use `ostree commit` to combine trees")
+@click.option("--tree", "source_tree", metavar="dir=TREE", help="As `ostree` has it.")
+@refuse(*("-F", "--body-file", "-e", "--editor"), reason="give the text as --body=TEXT")
+@refuse("--base", reason="give one directory; `ostree commit` combines trees")
+@refuse("--add-metadata", reason="only strings; see --add-metadata-string")
+@refuse("--keep-metadata", reason="give it again; see --add-metadata-string")
+@refuse("--bootable", reason="only `ostree commit` finds the kernel it names")
+@refuse(
+    *("--mode-ro-executables", "--statoverride", "--skip-list", "--consume"),
+    reason="prepare the tree as it shall be",
+)
+@refuse(
+    *("--selinux-policy", "-P", "--selinux-policy-from-base"),
+    reason="labels are taken as they are in the tree",
+)
+@refuse(
+    *("--link-checkout-speedup", "-I", "--devino-canonical"),
+    reason="every file is read and hashed",
+)
+@refuse(
+    *("--tar-autocreate-parents", "--tar-pathname-filter"),
+    reason="only directories are committed",
+)
+@refuse("--skip-if-unchanged", reason="compare the roots; see `p2p show --json`")
+@refuse("--table-output", reason="see `p2p show --json`")
+@refuse(
+    *("--gpg-sign", "--gpg-homedir"),
+    reason="sign with `ostree gpg-sign` after the commit",
+)
+@refuse("--sign", "--sign-type", reason="give --sign-key=FILE")
 @refuse("--fsync", reason="the repository's core.fsync decides")
-@click.argument("tree", type=click.Path(exists=True, file_okay=False))
+@click.argument("tree", required=False, type=click.Path(exists=True, file_okay=False))
 def commit(  # noqa: PLR0913
     *,
     repo_path: str,
@@ -86,7 +115,8 @@ def commit(  # noqa: PLR0913
     canonical_permissions: bool,
     sign_keys: tuple[Path, ...],
     push: str | None,
-    tree: str,
+    source_tree: str | None,
+    tree: str | None,
 ) -> None:
     """Commit the directory TREE and print the commit's checksum."""
     if (branch is None) is not orphan:
@@ -113,12 +143,27 @@ def commit(  # noqa: PLR0913
         owner_gid=owner_gid,
         canonical_permissions=canonical_permissions,
     )
-    checksum = commit_tree(repo, tree, options, source)
-    click.echo(checksum)
+    checksum = commit_tree(repo, _tree(tree, source_tree), options, source)
+    print_line(checksum)
     if push is not None and branch is not None:
         from p2p.cli.push import push_ref  # noqa: PLC0415
 
         push_ref(repo, branch, push)
+
+
+def _tree(path: str | None, option: str | None) -> str:
+    """Return the one directory that was given, as an argument or as `dir=TREE`."""
+    if option is not None:
+        kind, _, named = option.partition("=")
+        if kind != "dir" or not os.path.isdir(named):
+            raise click.BadParameter(
+                f"{option!r} is not dir=TREE with a directory TREE",
+                param_hint="--tree",
+            )
+        option = named
+    if (path is None) is (option is None):
+        raise click.UsageError("give one directory TREE, or --tree=dir=TREE")
+    return path or option or ""
 
 
 def parse_time(text: str) -> int:
@@ -159,6 +204,14 @@ def _signer(keys: list[SecretKey]) -> Signer | None:
 
 @click.command
 @repo_option
+@refuse("--print-related", "--print-variant-type", "--raw", reason="see --json")
+@refuse("--print-metadata-key", "--print-sizes", reason="see --json")
+@refuse("--print-detached-metadata-key", reason="signatures are counted; see --json")
+@refuse("-B", "--no-byteswap", reason="numbers are shown as they are meant")
+@refuse(
+    *("--gpg-homedir", "--gpg-verify-remote"),
+    reason="`p2p pull` verifies; this command shows what is there",
+)
 @click.argument("rev")
 @json_option
 def show(*, repo_path: str, rev: str, as_json: bool) -> None:
@@ -183,11 +236,11 @@ def show(*, repo_path: str, rev: str, as_json: bool) -> None:
         )
         return
     for line in _describe(checksum, found):
-        click.echo(line)
+        print_line(line)
     for kind, count in signatures.items():
-        click.echo(f"Signatures:  {count} {kind}")
+        print_line(f"Signatures:  {count} {kind}")
     if repo.is_partial(checksum):
-        click.echo("Partial:  some of its objects are not here")
+        print_line("Partial:  some of its objects are not here")
 
 
 def _describe(checksum: Checksum, found: Commit) -> Iterator[str]:
@@ -224,116 +277,3 @@ def _count_signatures(repo: Repo, checksum: Checksum) -> dict[str, int]:
     data = repo.load_commitmeta(checksum)
     counts = {kind.name.lower(): parse_signatures(data, kind) for kind in SignatureKind}
     return {name: len(found) for name, found in counts.items() if found}
-
-
-@click.command
-@repo_option
-@click.option("--refs", is_flag=True, help="List the refs instead.")
-@click.option("-R", "--recursive", is_flag=True)
-@click.option("-C", "--checksum", "checksums", is_flag=True, help="Print checksums.")
-@click.option("-X", "--xattrs", is_flag=True, help="Print extended attributes.")
-@click.argument("rev", required=False)
-@click.argument("paths", nargs=-1)
-def ls(
-    *,
-    repo_path: str,
-    refs: bool,
-    recursive: bool,
-    checksums: bool,
-    xattrs: bool,
-    rev: str | None,
-    paths: tuple[str, ...],
-) -> None:
-    """List the files of a commit as `ostree ls` does, or the refs."""
-    repo = Repo.open(repo_path)
-    if refs:
-        for ref, commit_checksum in repo.refs.all():
-            click.echo(f"{commit_checksum} {_refspec(ref)}")
-        return
-    if rev is None:
-        raise click.UsageError("give a commit or a ref, or --refs")
-    lister = _Lister(repo, checksums=checksums, xattrs=xattrs)
-    for path in paths or ("/",):
-        for line in lister.list(repo.resolve(rev), path, recursive=recursive):
-            click.echo(line)
-
-
-def _refspec(ref: str) -> str:
-    kind, _, rest = ref.partition("/")
-    if kind == "heads":
-        return rest
-    name, _, branch = rest.partition("/")
-    return f"{name}:{branch}"
-
-
-class _Lister:
-    """Formats directory entries: kind and mode, owner, size, checksums, name."""
-
-    def __init__(self, repo: Repo, *, checksums: bool, xattrs: bool) -> None:
-        self._repo = repo
-        self._checksums = checksums
-        self._xattrs = xattrs
-
-    def list(self, commit: Checksum, path: str, *, recursive: bool) -> Iterator[str]:
-        """Yield the line of a path, and of what is in it."""
-        found = self._repo.load_commit(commit)
-        tree, meta = found.root_dirtree, found.root_dirmeta
-        at = "/"
-        for part in [part for part in path.split("/") if part]:
-            directory = self._repo.load_dirtree(tree)
-            below = {name: (t, m) for name, t, m in directory.dirs}
-            files = dict(directory.files)
-            if part in files and os.path.join(at, part) == path:
-                yield self._file(files[part], path)
-                return
-            if part not in below:
-                raise FormatError(
-                    f"{path}: no such file or directory in {commit}",
-                    hint="Paths begin at the root of the commit, such as /usr/bin.",
-                )
-            at = os.path.join(at, part)
-            tree, meta = below[part]
-        yield self._directory(tree, meta, at)
-        yield from self._entries(tree, at, recursive=recursive)
-
-    def _entries(self, tree: Checksum, at: str, *, recursive: bool) -> Iterator[str]:
-        stack: list[tuple[Checksum, str]] = [(tree, at)]
-        while stack:
-            current, path = stack.pop()
-            directory = self._repo.load_dirtree(current)
-            for name, checksum in directory.files:
-                yield self._file(checksum, os.path.join(path, name))
-            for name, subtree, meta in directory.dirs:
-                yield self._directory(subtree, meta, os.path.join(path, name))
-            if recursive:
-                stack += [
-                    (subtree, os.path.join(path, name))
-                    for name, subtree, _ in reversed(directory.dirs)
-                ]
-
-    def _file(self, checksum: Checksum, path: str) -> str:
-        with self._repo.open_content(checksum) as reader:
-            header = reader.header
-            kind = "l" if header.is_symlink else "-"
-            target = f" -> {header.symlink_target}" if header.is_symlink else ""
-            extra = f" {checksum}" if self._checksums else ""
-            if self._xattrs:
-                extra += f" {_format_xattrs(header.xattrs)}"
-            return (
-                f"{kind}{stat.S_IMODE(header.mode):05o} {header.uid} {header.gid} "
-                f"{reader.size:6}{extra} {path}{target}"
-            )
-
-    def _directory(self, tree: Checksum, meta: Checksum, path: str) -> str:
-        data = self._repo.load_metadata(ObjectName(meta, ObjectType.DIRMETA))
-        inode = DirMeta.parse(data)
-        extra = f" {tree} {meta}" if self._checksums else ""
-        if self._xattrs:
-            extra += f" {_format_xattrs(inode.xattrs)}"
-        mode = stat.S_IMODE(inode.mode)
-        return f"d{mode:05o} {inode.uid} {inode.gid} {0:6}{extra} {path}"
-
-
-def _format_xattrs(xattrs: tuple[tuple[bytes, bytes], ...]) -> str:
-    pairs = (f"{name.decode(errors='replace')}={value.hex()}" for name, value in xattrs)
-    return "{" + ", ".join(pairs) + "}"
