@@ -11,7 +11,12 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from p2p.errors import DamagedObjectError, FormatError, ObjectNotFoundError
+from p2p.errors import (
+    DamagedObjectError,
+    FormatError,
+    IntegrityError,
+    ObjectNotFoundError,
+)
 from p2p.ostree.content import ContentReader
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import ObjectName, ObjectType, checksum_of
@@ -67,14 +72,14 @@ class CanonicalReader:
     def _open(self, name: ObjectName) -> ContentReader:
         try:
             return self._holdings.open_content(name.checksum)
-        except FormatError as error:
+        except (FormatError, IntegrityError) as error:
             raise DamagedObjectError(f"object {name} is damaged: {error}") from None
 
     @staticmethod
     def _join(name: ObjectName, pieces: Iterator[bytes]) -> bytes:
         try:
             return b"".join(pieces)
-        except FormatError as error:
+        except (FormatError, IntegrityError) as error:
             raise DamagedObjectError(f"object {name} is damaged: {error}") from None
 
     def read_range(self, name: ObjectName, offset: int, length: int) -> bytes:
@@ -100,12 +105,18 @@ class CanonicalReader:
         """Return a file with the content of a packed object."""
         fd = self._unpacked.pop(name, None)
         if fd is None:
-            with tempfile.TemporaryFile(dir=self._scratch) as file:
-                for piece in reader.content():
-                    file.write(piece)
-                file.flush()
-                fd = os.dup(file.fileno())
+            fd = self._unpack_new(name, reader)
         self._unpacked[name] = fd
         while len(self._unpacked) > KEPT_FILES:
             os.close(self._unpacked.popitem(last=False)[1])
         return fd
+
+    def _unpack_new(self, name: ObjectName, reader: ContentReader) -> int:
+        with tempfile.TemporaryFile(dir=self._scratch) as file:
+            try:
+                for piece in reader.content():
+                    file.write(piece)
+            except (FormatError, IntegrityError) as error:
+                raise DamagedObjectError(f"object {name} is damaged: {error}") from None
+            file.flush()
+            return os.dup(file.fileno())

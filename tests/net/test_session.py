@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2p.errors import (
     RemoteProtocolError,
@@ -60,7 +60,7 @@ class Side:
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(30):
         while not condition():
-            await trio.sleep(0.01)
+            await wait_all_tasks_blocked()
 
 
 async def test_both_sides_hear_each_others_hello_and_goodbye(
