@@ -320,6 +320,26 @@ class Stage:
                 os.unlink(self.repo.object_path(name))
 
 
+def clear_store(target: Repo) -> int:
+    """Remove all that unfinished pulls have staged; return how many objects it was.
+
+    Raises:
+        LockedError: a writer has the store open.
+
+    """
+    path = os.path.join(target.path, STAGE_PATH)
+    with writing(path):
+        store = _make_store(target, path)
+        lock = open_lock(os.path.join(path, ".lock"), exclusive=True, timeout_seconds=0)
+        try:
+            names = list(store.all_objects())
+            for name in names:
+                os.unlink(store.object_path(name))
+        finally:
+            os.close(lock)
+    return len(names)
+
+
 def _make_store(target: Repo, path: str) -> Repo:
     """Make the store if it is not there; return it.
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
 
 from p2p.agent.writing import Writer, open_process_writer
 from p2p.errors import LockedError, RepositoryError, WriterError
@@ -495,6 +496,26 @@ def test_pruning_while_commits_are_staged_and_published_costs_nothing(
     ours.fsck()
 
 
+async def test_two_writers_publish_into_one_repository_at_once(tmp_path: Path) -> None:
+    """Two updates that share most of their files, under two refs."""
+    random_tree(tmp_path / "tree", seed=7, files=120, size=400_000)
+    origins = []
+    for number in range(2):
+        (tmp_path / "tree" / f"only-{number}").write_text(str(number))
+        origins.append(tmp_path / f"origin{number}")
+        Ostree.init(origins[-1], "archive").commit(tmp_path / "tree", "main")
+        (tmp_path / "tree" / f"only-{number}").unlink()
+    target = fresh(tmp_path / "repo")
+    Ostree(target).remote_add("p", "http://localhost/")
+    async with trio.open_nursery() as nursery:
+        for origin, remote in zip(origins, ("o", "p"), strict=True):
+            nursery.start_soon(Fetcher(origin, target, remote=remote).fetch)
+    ours = Ostree(target)
+    assert ours.refs() == ["o:main", "p:main"]
+    ours.fsck()
+    assert_nothing_dangles(target)
+
+
 @pytest.mark.parametrize("key", ["core.locking=true", "ex-integrity.fsverity=maybe"])
 def test_a_repository_that_somebody_locked_is_waited_for_and_then_given_up(
     tmp_path: Path, sources: Path, key: str
@@ -527,7 +548,7 @@ BATCH = 10
 class Fetcher:
     """An agent that stages what is missing and counts what it sends."""
 
-    def __init__(self, source: Path, target: Path) -> None:
+    def __init__(self, source: Path, target: Path, *, remote: str = "o") -> None:
         self.sent: list[ObjectName] = []
         self.acknowledged: set[ObjectName] = set()
         self._objects = {
@@ -536,6 +557,7 @@ class Fetcher:
         }
         self._commit = main_of(source)
         self._target = target
+        self._remote = remote
 
     def _open(
         self, command: list[str] | None
@@ -559,9 +581,9 @@ class Fetcher:
                 await writer.call(Sync())
             await writer.call(
                 Publish(
-                    remote="o",
+                    remote=self._remote,
                     commits=((self._commit, "main"),),
-                    refs=((MAIN, self._commit),),
+                    refs=((remote_ref(self._remote, "main"), self._commit),),
                 )
             )
 
@@ -604,6 +626,7 @@ async def count_steps(source: Path, target: Path) -> int:
     return int(log.read_text())
 
 
+@pytest.mark.slow
 async def test_a_writer_killed_at_any_moment_loses_nothing_it_acknowledged(
     tmp_path: Path, small_origin: Path
 ) -> None:
@@ -629,6 +652,7 @@ def assert_nothing_dangles(repo: Path) -> None:
     assert dangling(repo) == []
 
 
+@pytest.mark.slow
 async def test_a_writer_that_is_killed_again_and_again_gets_there(
     tmp_path: Path, small_origin: Path
 ) -> None:

@@ -19,6 +19,7 @@ from p2p.errors import (
 )
 from p2p.ostree import publish as publish_module
 from p2p.ostree.config import RepoMode
+from p2p.ostree.holdings import Holdings
 from p2p.ostree.lock import locked
 from p2p.ostree.objects import (
     Commit,
@@ -458,6 +459,39 @@ def test_each_step_is_durable_before_the_next_is_visible(
             "sync directory",
             "sync directory",
         ]
+
+
+def test_at_no_moment_is_an_object_in_neither_place(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader looks into the store first and then into the repository."""
+    looked = 0
+
+    def look() -> None:
+        nonlocal looked
+        looked += 1
+        holdings = Holdings.of(repo)
+        assert [name for name in SAMPLE.objects if not holdings.has(name)] == []
+        assert dangling(Path(repo.path)) == []
+
+    def looking(function: str) -> None:
+        real = getattr(os, function)
+
+        def call(*arguments: object, **options: object) -> object:
+            look()
+            result = real(*arguments, **options)
+            look()
+            return result
+
+        monkeypatch.setattr(os, function, call)
+
+    with Stage(repo) as stage:
+        put(stage, SAMPLE)
+        for function in ("link", "rename", "unlink"):
+            looking(function)
+        publish(stage, publication(SAMPLE, detached=b""))
+        monkeypatch.undo()
+    assert looked > 4 * len(SAMPLE.objects)
 
 
 @pytest.mark.parametrize("settings", [{"fsync": "false"}, {}])

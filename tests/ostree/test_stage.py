@@ -33,7 +33,7 @@ from p2p.ostree.objects import (
     checksum_of,
 )
 from p2p.ostree.repo import Repo
-from p2p.ostree.stage import Stage
+from p2p.ostree.stage import Stage, clear_store
 from tests import killing
 from tests.mounts import MakeMount
 from tests.oracle import walk_objects
@@ -155,6 +155,18 @@ def test_an_object_that_is_staged_already_is_not_written_again(
     before = place(repo, name).stat().st_ino
     stage.put(name, data)
     assert place(repo, name).stat().st_ino == before
+
+
+def test_an_object_of_the_repository_is_not_staged_but_a_commit_is(
+    repo: Repo, stage: Stage
+) -> None:
+    """A commit may be there without what it needs."""
+    for name, data in SAMPLE.objects.items():
+        path = Path(repo.object_path(name))
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        stage.put(name, data)
+    assert staged(repo) == {SAMPLE.name}
 
 
 @pytest.mark.parametrize("name", SAMPLE.objects, ids=str)
@@ -620,6 +632,25 @@ def test_refs_that_a_killed_publisher_left_in_the_store_go(repo: Repo) -> None:
     refs.write_text(f"{SAMPLE.checksum}\n")
     with Stage(repo, boot_id=AFTER_A_POWER_CUT) as stage:
         assert list(stage.repo.refs.all()) == []
+
+
+# -- clearing ----------------------------------------------------------------------
+
+
+def test_what_unfinished_pulls_left_can_be_cleared_away(repo: Repo) -> None:
+    with Stage(repo) as stage:
+        for name, data in SAMPLE.objects.items():
+            stage.put(name, data)
+        stage.put_commitmeta(SAMPLE.checksum, b"")
+        with pytest.raises(LockedError):
+            clear_store(repo)
+    assert clear_store(repo) == len(SAMPLE.objects) + 1
+    assert staged(repo) == set()
+    assert clear_store(repo) == 0
+
+
+def test_a_store_that_was_never_made_is_clear(repo: Repo) -> None:
+    assert clear_store(repo) == 0
 
 
 # -- several at once -----------------------------------------------------------------
