@@ -35,6 +35,7 @@ class Catalogue:
         sizes: bytes of each item, 0 while unknown; hints unless in `signed`.
         metadata, large, units, signed: items of that kind; `large` are objects that
             a batch cannot carry, as far as we know.
+        sized: those of `large` whose size is signed.
         members: the objects and units of each wanted commit.
         buckets: the objects by the first byte of their checksums.
         opened: grows whenever something becomes open.
@@ -45,7 +46,8 @@ class Catalogue:
         self.names: list[ObjectName] = []
         self.sizes: list[int] = []
         self.keys = bytearray()
-        self.metadata = self.large = self.units = self.signed = 0
+        self.metadata = self.large = self.units = 0
+        self.signed = self.sized = 0
         self.members: dict[Checksum, int] = {}
         self.buckets = [0] * 256
         self.opened = 0
@@ -169,7 +171,9 @@ class Catalogue:
                 self.sizes[item] = size
         self.signed |= pack(items)
         big = (item for item in items if self.sizes[item] > self._tuning.large_bytes)
-        self.large |= pack(big)
+        large = pack(big)
+        self.large |= large
+        self.sized |= large
 
     def hint_size(self, item: int, size: int) -> None:
         """Take a size that somebody claims; a signed one stays."""

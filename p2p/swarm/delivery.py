@@ -191,6 +191,7 @@ def request_ended(parts: Parts, event: e.RequestEnded, now: float) -> None:
         return
     neighbour, request = found
     left = site.end(neighbour, request, now)
+    site.answers += request.kind in {Kind.ASK, Kind.WATCH}
     if request.commit is not None:
         neighbour.mapped.pop(request.commit, None)
         neighbour.unmapped[request.commit] = None

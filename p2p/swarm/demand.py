@@ -35,18 +35,22 @@ class Demand:
         """Ask whoever has room, the least loaded first, until nobody has."""
         site = self._site
         self._ask_hashes(now)
+        if not site.catalogue.having(State.OPEN):
+            return
+        ready: list[Neighbour] = []
         for neighbour in site.neighbours.values():
             if neighbour.is_spared:
                 self._account(neighbour, now)
-        ready = [n for n in site.neighbours.values() if self._has_room(n, now)]
-        if len(ready) > 1:
-            site.rng.shuffle(ready)
+            if self._has_room(neighbour, now):
+                ready.append(neighbour)
         while ready and self._memory_left() > 0:
             neighbour = min(ready, key=_load)
             if not self._request(neighbour, now):
                 neighbour.starved = self._signature(neighbour)
                 ready.remove(neighbour)
-            elif not self._has_room(neighbour, now):
+                continue
+            neighbour.lot = site.rng.random()
+            if not self._has_room(neighbour, now):
                 ready.remove(neighbour)
 
     def _memory_left(self) -> int:
@@ -56,23 +60,26 @@ class Demand:
         return site.limits.request_bytes - site.outstanding
 
     def _has_room(self, neighbour: Neighbour, now: float) -> bool:
-        if not neighbour.is_live or now < neighbour.rest:
-            return False
-        neighbour.expire(now)
+        if neighbour.deferred:
+            neighbour.expire(now)
         if neighbour.starved == self._signature(neighbour):
             return False
-        return neighbour.outstanding < self._window(neighbour)
+        outstanding = neighbour.outstanding
+        unit = self._site.tuning.unit_bytes
+        if outstanding >= unit and outstanding >= self._window(neighbour):
+            return False
+        return neighbour.stalled is None and now >= neighbour.rest
 
-    def _signature(self, neighbour: Neighbour) -> tuple[int, int, bool]:
-        """Whoever had nothing to give has nothing until one of these changes."""
-        opened = self._site.catalogue.opened
-        return opened, neighbour.learned, neighbour.grace.is_spent
+    def _signature(self, neighbour: Neighbour) -> int:
+        """Whoever had nothing to give has nothing until this changes."""
+        known = self._site.catalogue.opened + neighbour.learned
+        return 2 * known + neighbour.grace.is_spent
 
     def _window(self, neighbour: Neighbour) -> float:
         tuning = self._site.tuning
         if neighbour.snubbed or neighbour.is_doubtful:
             return tuning.unit_bytes
-        return max(tuning.unit_bytes, tuning.window * neighbour.meter.rate())
+        return tuning.window * neighbour.meter.rate()
 
     # -- one request ---------------------------------------------------------------
 
@@ -227,5 +234,5 @@ class Demand:
             self._ask_batch(neighbour, bits, now)
 
 
-def _load(neighbour: Neighbour) -> tuple[bool, float, int]:
-    return neighbour.is_doubtful, neighbour.eta(), neighbour.outstanding
+def _load(neighbour: Neighbour) -> tuple[bool, float, float]:
+    return neighbour.is_doubtful, neighbour.eta(), neighbour.lot

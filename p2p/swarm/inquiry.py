@@ -30,13 +30,21 @@ class Inquiry:
         self._site = site
         self._due: float | None = None
         self._sized = 0
+        self._seen: tuple[int, int, int, int] | None = None
 
     def run(self, now: float) -> None:
         """Ask whom there is something to ask."""
+        site = self._site
+        count = len(site.catalogue)
+        seen = (count, site.membership, site.answers, len(site.closed))
+        if seen == self._seen and (self._due is None or now < self._due):
+            return
         self._due = None
-        count = len(self._site.catalogue)
-        for neighbour in self._site.neighbours.values():
-            if not neighbour.held or not neighbour.is_live or now < neighbour.rest:
+        for neighbour in site.neighbours.values():
+            if not neighbour.held or not neighbour.is_live:
+                continue
+            if now < neighbour.rest:
+                self._wake_at(neighbour.rest)
                 continue
             self._watch(neighbour, now)
             if any(r.kind is Kind.ASK for r in neighbour.requests.values()):
@@ -45,8 +53,12 @@ class Inquiry:
                 self._ask_sizes(neighbour, now)
             elif neighbour.asked < count:
                 self._ask_news(neighbour, now)
-            elif neighbour.wants() and self._site.catalogue.having(*_MISSING):
+            elif neighbour.wants() and site.catalogue.having(*_MISSING):
                 self._poll(neighbour, now)
+        self._seen = seen
+
+    def _wake_at(self, time: float) -> None:
+        self._due = time if self._due is None else min(time, self._due)
 
     def deadline(self) -> float | None:
         """Return when the next poll is due; None if there is nothing to poll for."""
@@ -105,7 +117,7 @@ class Inquiry:
             if items:
                 neighbour.poll_from = items[-1] + 1
                 self._ask(neighbour, items, now)
-        self._due = due if self._due is None else min(due, self._due)
+        self._wake_at(due)
 
     def _ask(self, neighbour: Neighbour, items: list[int], now: float) -> None:
         site = self._site

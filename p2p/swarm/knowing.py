@@ -128,6 +128,7 @@ def ask_answered(parts: Parts, event: e.AskAnswered, now: float) -> None:
         site.drop(event.peer, Blame.UNREQUESTED, now)
         return
     items = site.end(neighbour, request, now)
+    site.answers += 1
     note_life(site, neighbour, now)
     present: list[int] = []
     for item, size in zip(items, event.sizes, strict=False):
@@ -149,6 +150,7 @@ def sizes_reported(parts: Parts, event: e.SizesReported, _now: float) -> None:
 def wanted(parts: Parts, event: e.Wanted, _now: float) -> None:
     """Want more objects."""
     site = parts.site
+    site.membership += event.commit not in site.catalogue.members
     if site.catalogue.want(event.commit, event.names):
         site.imply_all(event.commit)
 
@@ -163,6 +165,7 @@ def unwanted(parts: Parts, event: e.Unwanted, now: float) -> None:
     site = parts.site
     site.closed.pop(event.commit, None)
     gone = site.catalogue.unwant(event.commit)
+    site.membership += 1
     for item in [item for item in site.fetches if gone >> item & 1]:
         fetch = site.fetches[item]
         if not fetch.cancelled:

@@ -8,6 +8,7 @@ loses even that if somebody else has it.
 
 from __future__ import annotations
 
+from math import inf
 from statistics import median_low
 
 from p2p.swarm.action import Blame
@@ -35,6 +36,8 @@ def note_life(site: Site, neighbour: Neighbour, now: float) -> None:
         neighbour.rest = now + min(rest, site.tuning.longest_rest)
         site.membership += neighbour.is_suspect
         neighbour.is_suspect = False
+        site.answers += 1
+        site.is_stirred = True
 
 
 def note_queue(neighbour: Neighbour, queued: int, now: float) -> None:
@@ -50,19 +53,23 @@ def silent_at(site: Site, neighbour: Neighbour) -> float:
     return min(neighbour.heard + tuning.silence, neighbour.fed + tuning.dataless)
 
 
-def deadlines(site: Site, neighbour: Neighbour) -> list[float]:
-    """Return when a neighbour wants attention though nothing happens."""
-    times = [until for until, _ in neighbour.deferred]
-    times.append(neighbour.rest)
-    grace = neighbour.grace.deadline()
-    if grace is not None:
-        times.append(grace)
+def deadline(site: Site, neighbour: Neighbour, after: float) -> float:
+    """Return when, after a time, a neighbour wants attention; inf for never."""
+    soonest = inf
     if neighbour.stalled is not None:
-        tuning = site.tuning
-        times += (neighbour.stalled + s for s in (tuning.suspicion, tuning.farewell))
+        suspicion = neighbour.stalled + site.tuning.suspicion
+        soonest = neighbour.stalled + site.tuning.farewell
+        if suspicion > after:
+            soonest = suspicion
     elif neighbour.waiting:
-        times.append(silent_at(site, neighbour))
-    return times
+        soonest = silent_at(site, neighbour)
+    if after < neighbour.rest < soonest:
+        soonest = neighbour.rest
+    if neighbour.is_spared:
+        soonest = min(soonest, neighbour.grace.deadline() or inf)
+    for until, _ in neighbour.deferred:
+        soonest = min(soonest, until)
+    return soonest
 
 
 def stall(site: Site, neighbour: Neighbour, now: float) -> None:

@@ -77,6 +77,7 @@ class Neighbour:
         served: objects and units it gave.
         learned: grows whenever we learn what it has.
         starved: what we knew when it had nothing to ask for.
+        lot: drawn anew with each request; breaks ties.
         grace: the time we lose by not asking it for what is others' to ask for.
         is_spared: it has nothing else for us now.
         given: bytes it gave.
@@ -116,7 +117,8 @@ class Neighbour:
     delivered: int = 0
     served: int = 0
     learned: int = 0
-    starved: tuple[int, int, bool] | None = None
+    starved: int = -1
+    lot: float = 0.0
     grace: Patience = field(default_factory=lambda: Patience(GRACE_SECONDS))
     is_spared: bool = False
     given: int = 0

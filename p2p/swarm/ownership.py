@@ -85,7 +85,8 @@ class Ownership:
         self.late: list[Shard] = []
         self.is_shared = False
         self._site = site
-        self._seen: tuple[int, int, tuple[Checksum, ...]] | None = None
+        self._checked = (-1, 0)
+        self._seen: object = None
         self._singles = 0
         self._mine = b"1" * 256
         self._preferred = (-1, 0)
@@ -97,13 +98,17 @@ class Ownership:
         """Rank anew if members, commits or large objects changed; tell whether."""
         site = self._site
         catalogue = site.catalogue
+        if site.membership == self._checked[0] and catalogue.sized == self._checked[1]:
+            return False
+        self._checked = (site.membership, catalogue.sized)
         commits = tuple(catalogue.members)
-        sized = catalogue.signed & catalogue.large
-        seen = (site.membership, sized, commits)
+        takers = tuple((taker.id, taker.wants()) for taker in site.takers())
+        fetchers = tuple(fetcher.id for fetcher in site.fetchers())
+        seen = (takers, fetchers, catalogue.sized, commits)
         if seen == self._seen:
             return False
         self._seen = seen
-        self._singles = self._large_objects(sized)
+        self._singles = self._large_objects(catalogue.sized)
         shards = list(self._rank(site.fetchers(), commits))
         own = (shard for shard in shards if len(shard.claimed) < len(commits))
         self.own = sorted(own, key=Shard.own_order)
@@ -112,9 +117,7 @@ class Ownership:
         return True
 
     def _prefer(self, takers: list[Neighbour]) -> None:
-        tables = [bucket_scores(taker.id) for taker in takers]
-        tables.append(bucket_scores(self._site.me))
-        owners = share_evenly(tables)
+        owners = share_evenly((*(taker.id for taker in takers), self._site.me))
         self._mine = bytes(ord("0") + (owner == len(takers)) for owner in owners)
         self._preferred = (-1, 0)
         self.is_shared = bool(takers)
@@ -125,9 +128,9 @@ class Ownership:
         me = self._site.me
         wants = [member.wants() for member in members]
         wants.append(commits)
-        ids = [member.id for member in members] + [me]
+        ids = (*(member.id for member in members), me)
         tables = [bucket_scores(device) for device in ids]
-        for bucket, owner in enumerate(share_evenly(tables)):
+        for bucket, owner in enumerate(share_evenly(ids)):
             scores = [table[bucket] for table in tables]
             yield _shard((bucket, -1), owner, scores, wants)
         for item in each(self._singles):
@@ -173,25 +176,26 @@ class Ownership:
         return bool(self._singles >> item & 1)
 
 
-def share_evenly(tables: list[tuple[int, ...]]) -> list[int]:
-    """Return the owner of each bucket, as an index into the members' scores.
+@lru_cache(maxsize=64)
+def share_evenly(devices: tuple[DeviceId, ...]) -> tuple[int, ...]:
+    """Return the owner of each bucket, as an index into the devices.
 
     The best pair of bucket and member first, but no member gets more than its part:
     by highest score alone, parts of 32 buckets would differ by 5 or 6, and who is
     through first would ask for what is somebody else's.
     """
-    room = [-(-256 // len(tables))] * len(tables)
+    room = [-(-256 // len(devices))] * len(devices)
     owners = [-1] * 256
     pairs = sorted(
         (-score, bucket, member)
-        for member, table in enumerate(tables)
-        for bucket, score in enumerate(table)
+        for member, device in enumerate(devices)
+        for bucket, score in enumerate(bucket_scores(device))
     )
     for _, bucket, member in pairs:
         if owners[bucket] < 0 and room[member]:
             owners[bucket] = member
             room[member] -= 1
-    return owners
+    return tuple(owners)
 
 
 def _shard(

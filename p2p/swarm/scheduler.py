@@ -29,6 +29,7 @@ neighbour, and what a neighbour claims about objects we do not want is not kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from p2p.ostree.objects import Checksum, ObjectName
@@ -41,7 +42,7 @@ from p2p.swarm.inquiry import Inquiry
 from p2p.swarm.lane import Lane
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State
-from p2p.swarm.liveness import check_silence, deadlines, review_speed
+from p2p.swarm.liveness import check_silence, deadline, review_speed
 from p2p.swarm.news import News
 from p2p.swarm.parts import Parts
 from p2p.swarm.site import Site, Tally
@@ -84,6 +85,9 @@ HANDLERS: Final[Mapping[type[e.Event], _Handler]] = {
 }
 """What each event does; docs/swarm.md lists the same."""
 
+# Signs of life and progress put deadlines off and ask for no decision.
+_QUIET = {e.DataArrived, e.StatusReported, e.OriginProgressed}
+
 
 class Scheduler:
     """The swarm's brain for one device; see the module's theory of operation."""
@@ -113,7 +117,8 @@ class Scheduler:
         self._parts = Parts(site, splits, lane, demand, News(site))
         self._inquiry = Inquiry(site)
         self._stuck = Stuck(site, splits, lane)
-        self._reviewed = self._acted = 0.0
+        self._reviewed = 0.0
+        self._timeout = inf
 
     def __repr__(self) -> str:
         site = self._parts.site
@@ -125,14 +130,18 @@ class Scheduler:
     # -- the three calls -----------------------------------------------------------
 
     def handle(self, event: e.Event, now: float) -> None:
-        """Apply what happened; `now` never goes back."""
+        """Apply what happened; `now` never goes back. Call `actions` soon after."""
+        if type(event) not in _QUIET:
+            self._parts.site.is_stirred = True
         HANDLERS[type(event)](self._parts, event, now)
 
     def actions(self, now: float) -> list[Action]:
         """Return what to do now, in this order."""
         parts = self._parts
         site = parts.site
-        self._acted = now
+        if not site.is_stirred and now < self._timeout:
+            return []
+        site.is_stirred = False
         check_silence(site, now)
         if now >= self._reviewed + site.tuning.review:
             self._review(now)
@@ -142,25 +151,33 @@ class Scheduler:
         parts.lane.run(now)
         parts.news.run(now)
         self._stuck.run(now)
+        self._timeout = self._find_timeout(now)
         out = site.out
         site.out = []
         return out
 
     def next_timeout(self) -> float | None:
         """Return when to call `actions` though nothing happens; None for never."""
+        return None if self._timeout == inf else self._timeout
+
+    def _find_timeout(self, now: float) -> float:
         parts = self._parts
+        site = parts.site
         times = [
             self._inquiry.deadline(),
             parts.lane.deadline(),
             parts.news.deadline(),
             self._stuck.deadline(),
         ]
-        for neighbour in parts.site.neighbours.values():
-            times += deadlines(parts.site, neighbour)
-        if parts.site.fetches or parts.site.outstanding:
-            times.append(self._reviewed + parts.site.tuning.review)
-        acted = self._acted
-        return min((t for t in times if t is not None and t > acted), default=None)
+        if site.fetches or site.outstanding:
+            times.append(self._reviewed + site.tuning.review)
+        soonest = inf
+        for neighbour in site.neighbours.values():
+            soonest = min(soonest, deadline(site, neighbour, now))
+        for time in times:
+            if time is not None and now < time < soonest:
+                soonest = time
+        return soonest
 
     def _review(self, now: float) -> None:
         parts = self._parts

@@ -81,7 +81,9 @@ class Site:
         landed: what waits for the writer, by item.
         backlog: bytes of it.
         hedged: bytes of items asked of a second neighbour on purpose.
-        authors: per split object, who signed its unit hashes.
+        outstanding: bytes expected of all neighbours.
+        answers: grows whenever somebody may be asked again what it has.
+        is_stirred: something happened since the last actions.
 
     """
 
@@ -105,6 +107,9 @@ class Site:
     hedged: dict[int, int] = field(default_factory=dict)
     copies: dict[int, int] = field(default_factory=dict)
     last_request: int = 0
+    outstanding: int = 0
+    answers: int = 0
+    is_stirred: bool = True
     counts: tuple[int, ...] = ()
     counted: float = -1.0
 
@@ -113,11 +118,6 @@ class Site:
         self.out.append(action)
 
     # -- requests ------------------------------------------------------------------
-
-    @property
-    def outstanding(self) -> int:
-        """Bytes expected of all neighbours."""
-        return sum(n.outstanding for n in self.neighbours.values())
 
     def open(
         self,
@@ -141,6 +141,7 @@ class Site:
         neighbour.waiting += 1
         if left:
             neighbour.outstanding += left
+            self.outstanding += left
             neighbour.meter.start(now)
         return request
 
@@ -171,8 +172,7 @@ class Site:
         if request.kind is Kind.WATCH:
             return
         neighbour.waiting -= 1
-        neighbour.outstanding -= request.left
-        request.left = 0
+        self.reduce(neighbour, request, request.left)
         if not neighbour.outstanding:
             neighbour.meter.stop(now)
 
@@ -196,6 +196,7 @@ class Site:
         size = min(size, request.left)
         request.left -= size
         neighbour.outstanding -= size
+        self.outstanding -= size
 
     # -- neighbours ----------------------------------------------------------------
 

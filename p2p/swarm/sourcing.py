@@ -11,16 +11,16 @@ def state_changed(parts: Parts, event: e.OriginStateChanged, now: float) -> None
     """Note whether we, or a neighbour, may use the origin."""
     site = parts.site
     until = now + max(event.seconds, 0.0)
-    site.membership += 1
-    site.epoch += 1
     if event.peer is None:
         site.origin, site.origin_until = event.state, until
+        site.epoch += 1
         if event.state is e.OriginState.OK:
             parts.lane.forgive()
-    else:
-        neighbour = site.neighbours.get(event.peer)
-        if neighbour is not None:
-            neighbour.origin, neighbour.origin_until = event.state, until
+        return
+    neighbour = site.neighbours.get(event.peer)
+    if neighbour is not None:
+        site.membership += neighbour.origin is not event.state
+        neighbour.origin, neighbour.origin_until = event.state, until
 
 
 def progressed(parts: Parts, event: e.OriginProgressed, now: float) -> None:
