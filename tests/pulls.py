@@ -193,7 +193,7 @@ def object_requests(requests: Iterable[Request]) -> list[str]:
 def content_requests(requests: Iterable[Request]) -> list[str]:
     """The objects asked for that are no commits."""
     paths = object_requests(requests)
-    return [path for path in paths if not path.endswith(".commit")]
+    return [path for path in paths if not path.endswith((".commit", "-commit"))]
 
 
 @dataclass(frozen=True, slots=True)
