@@ -66,11 +66,6 @@ class Mirrors:
             server_of(spec)
             self._mirrors = [make(spec.rstrip("/"))]
 
-    @property
-    def opened(self) -> bool:
-        """Tell whether the mirrors are known; a plain URL's are from the start."""
-        return bool(self._mirrors)
-
     async def open(self) -> None:
         """Find out the mirrors, if that was not done.
 

@@ -372,11 +372,13 @@ async def test_what_was_cancelled_before_its_turn_is_never_asked_for(
 
 async def test_a_fetch_can_be_cancelled_at_any_moment(fetcher: Fetcher) -> None:
     async with serving(files({"/x": b"x"}, fallback=stall)) as server:
+        patient = replace(get(f"{server.url}/stall"), access=Access())
         for _ in range(20):
             with trio.move_on_after(0.005) as scope:
-                await fetcher.fetch(get(f"{server.url}/stall"))
+                await fetcher.fetch(patient)
             assert scope.cancelled_caught
-        assert (await fetcher.fetch(get(f"{server.url}/x"))).body == b"x"
+        with trio.fail_after(20):  # were they still there, this would wait for 30
+            assert (await fetcher.fetch(get(f"{server.url}/x"))).body == b"x"
 
 
 async def test_waiting_for_events_loses_none_when_cancelled(fetcher: Fetcher) -> None:
@@ -483,6 +485,7 @@ async def test_sockets_beyond_what_select_can_hold_are_served(
     async with Fetcher() as fetcher, serving(answer(200, bytes(MIB))) as server:
         for _ in range(3):
             assert len((await fetcher.fetch(get(server.url))).body) == MIB
+        assert fetcher.engine._multi._crowded
 
 
 async def test_more_servers_than_are_remembered(

@@ -284,6 +284,16 @@ async def test_detached_metadata_may_be_missing_but_not_broken(
             await open_origin(fetcher, server.url).fetch_commitmeta(NAME.checksum)
 
 
+async def test_a_commit_that_was_deleted_on_purpose_has_a_tombstone(
+    fetcher: Fetcher,
+) -> None:
+    path = f"/objects/{COMMIT[:2]}/{COMMIT[2:]}.tombstone-commit"
+    async with serving(files({path: b"tombstone"})) as server:
+        origin = open_origin(fetcher, server.url)
+        assert await origin.is_tombstoned(COMMIT)
+        assert not await origin.is_tombstoned(OTHER)
+
+
 @pytest.mark.parametrize(
     "bad",
     [answer(500), answer(408), answer(429, Retry_After="5"), answer(200, b"")],
