@@ -1,10 +1,8 @@
 """An HTTP/1.1 server on trio: h11 judges what comes in, `answer` writes what goes out.
 
 The only module that imports h11. Reading a request's head costs h11 more than all
-the rest of a small GET, and a client that pulls sends ten thousand heads that differ
-in nothing but the path. So the header lines h11 accepted last on a connection are
-remembered, and a GET or HEAD with the very same lines is taken without asking again.
-Everything else goes to h11: bodies, other methods, odd line ends, malformed input.
+the rest of a small GET, so it is only asked about what `head_memory` does not know:
+the first request of a connection and whatever is unlike it.
 """
 
 from __future__ import annotations
@@ -12,17 +10,17 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import re
 import socket
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import h11
 import trio
 
 from p2p.web.access_log import AccessLog, record
 from p2p.web.answer import Answer
+from p2p.web.body import CountedFraming, IncomingBody
 from p2p.web.exchange import (
     Body,
     ClientGoneError,
@@ -33,22 +31,18 @@ from p2p.web.exchange import (
     Response,
     error_response,
     split_target,
-    too_large,
 )
+from p2p.web.head_memory import HeadMemory
 from p2p.web.limits import Limits
 from p2p.web.link import Link, PlainLink, TLSLink
 from p2p.web.listen import name_of
 
 _log = logging.getLogger(__name__)
 
-# An unread body up to this size is read and dropped so that the connection lives on.
-_DRAIN_BYTES = 1 << 20
 _ACCEPTS_AT_ONCE = 32
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # A descriptor may become free at any time and nothing tells, so it is tried again.
 _EXHAUSTED_PAUSE_SECONDS = 0.1
-_PLAIN_HEAD = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.1\r\n")
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Server:
@@ -198,8 +192,7 @@ class _Connection:
         self.scope = trio.CancelScope()
         self._server = server
         self._buffer = b""
-        self._known_lines: bytes | None = None
-        self._known_headers: Mapping[str, str] = {}
+        self._memory = HeadMemory()
 
     async def run(self) -> None:
         """Answer until one side closes."""
@@ -236,10 +229,10 @@ class _Connection:
         response = await self._answer(request)
         body = request.body
         keep = not self._server.closing
-        if isinstance(body, _IncomingBody):
+        if isinstance(body, IncomingBody):
             keep = await body.skip_rest() and keep
         await self._send(request, response, last=not keep)
-        if isinstance(body, _IncomingBody):
+        if isinstance(body, IncomingBody):
             self._buffer = body.left_over()
             if not body.complete:
                 await self._linger()
@@ -259,16 +252,17 @@ class _Connection:
                 return None
         else:
             await trio.lowlevel.checkpoint()
-        head = _PLAIN_HEAD.match(self._buffer)
-        if head is not None:
-            end = self._buffer.find(b"\r\n\r\n", head.end() - 2)
-            if self._buffer[head.end() : end] == self._known_lines and end > 0:
-                self._buffer = self._buffer[end + 4 :]
-                target = head[2].decode("ascii")
-                return self._request(
-                    head[1].decode("ascii"), target, self._known_headers, NoBody()
-                )
-        return await self._judge()
+        known = self._memory.recall(self._buffer)
+        if known is None:
+            return await self._judge()
+        rest = self._buffer[known.size :]
+        if known.method == "POST":
+            self._buffer = b""
+            framing = CountedFraming(rest, known.length)
+            body = IncomingBody(self, framing, known.length, persistent=True)
+            return self._request(known.method, known.target, known.headers, body)
+        self._buffer = rest
+        return self._request(known.method, known.target, known.headers, NoBody())
 
     async def _judge(self) -> Request | None:
         """Let h11 read the head of a request."""
@@ -287,31 +281,46 @@ class _Connection:
             raise _refusal(error) from None
         if not isinstance(event, h11.Request):
             return None
-        behind = len(judge.trailing_data[0])
-        if len(raw) - behind > self.limits.head_bytes:
+        head = raw[: len(raw) - len(judge.trailing_data[0])]
+        if len(head) > self.limits.head_bytes:
             # h11 only bounds a head that comes in several pieces.
             raise RefusedError(431, "bad_request", "The request's head is too long.")
         if event.http_version not in (b"1.1", b"1.0"):
             raise RefusedError(505, "bad_request", "HTTP/1.1 is spoken here.")
         headers = _headers(event)
-        body = _IncomingBody(self, judge, headers, event.http_version)
-        if body.length is not None and body.length > self.limits.body_bytes:
-            raise too_large(self.limits.body_bytes)
+        body = self._judged_body(judge, headers, event.http_version)
+        if body.persistent:
+            self._memory.remember(head, headers)
         request = self._request(
             event.method.decode("ascii"), event.target.decode("latin-1"), headers, body
         )
         request.version = event.http_version.decode("ascii")
-        if body.complete and body.persistent:
-            self._remember(raw, behind, headers)
         return request
 
-    def _remember(self, raw: bytes, behind: int, headers: Mapping[str, str]) -> None:
-        """Keep the header lines h11 has just accepted in a plain request."""
-        head = _PLAIN_HEAD.match(raw)
-        end = len(raw) - behind - 4
-        if head is not None and raw.find(b"\r\n\r\n", head.end() - 2) == end:
-            self._known_lines = raw[head.end() : end]
-            self._known_headers = headers
+    def _judged_body(
+        self, judge: h11.Connection, headers: Mapping[str, str], version: bytes
+    ) -> IncomingBody:
+        length: int | None = int(headers.get("content-length", 0))
+        if "transfer-encoding" in headers:
+            if "content-length" in headers:
+                raise RefusedError(400, "bad_request", "Two lengths for one body.")
+            length = None
+        tokens = headers.get("connection", "").lower().replace(" ", "").split(",")
+        return IncomingBody(
+            self,
+            _JudgedFraming(judge, complete=length == 0),
+            length,
+            persistent=version == b"1.1" and "close" not in tokens,
+            expects=judge.they_are_waiting_for_100_continue,
+        )
+
+    async def receive(self) -> bytes:
+        """Return what has come, after waiting for it; b"" at the end."""
+        return await self.link.receive()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it."""
+        await self.link.send(data)
 
     def _request(
         self, method: str, target: str, headers: Mapping[str, str], body: Body
@@ -366,88 +375,30 @@ class _Connection:
             pass
 
 
-class _IncomingBody:
+class _JudgedFraming:
     """A body that h11 takes out of what the client sends."""
 
-    def __init__(
-        self,
-        connection: _Connection,
-        judge: h11.Connection,
-        headers: Mapping[str, str],
-        version: bytes,
-    ) -> None:
-        self._connection = connection
+    def __init__(self, judge: h11.Connection, *, complete: bool) -> None:
+        self.complete = complete
         self._judge = judge
-        self._expects = judge.they_are_waiting_for_100_continue
-        self._grace_ends: float | None = None
-        self.received_bytes = 0
-        self.length: int | None = int(headers.get("content-length", 0))
-        if "transfer-encoding" in headers:
-            if "content-length" in headers:
-                raise RefusedError(400, "bad_request", "Two lengths for one body.")
-            self.length = None
-        self.complete = self.length == 0
-        tokens = headers.get("connection", "").lower().replace(" ", "").split(",")
-        self.persistent = version == b"1.1" and "close" not in tokens
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield the body piece by piece."""
-        return self
-
-    async def __anext__(self) -> bytes:
-        """Return the next piece; RefusedError when the body is malformed."""
-        limits = self._connection.limits
-        now = trio.current_time()
-        if self._grace_ends is None:
-            self._grace_ends = now + limits.stall_seconds
-        slowest = self.received_bytes / limits.slowest_bytes_per_second
-        self._connection.deadline = min(
-            now + limits.stall_seconds, self._grace_ends + slowest
-        )
-        piece = await self._next_piece()
-        self._connection.deadline = math.inf
-        if self.complete:
-            raise StopAsyncIteration
-        self.received_bytes += len(piece)
-        if self.received_bytes > limits.body_bytes:
-            raise too_large(limits.body_bytes)
-        return piece
-
-    async def _next_piece(self) -> bytes:
-        if self.complete:
-            return b""
+    def take(self) -> bytes:
+        """Return the body's next bytes, b"" if more must come; RefusedError."""
         try:
-            while (event := self._judge.next_event()) is h11.NEED_DATA:
-                if self._expects:
-                    self._expects = False
-                    await self._connection.link.send(_CONTINUE)
-                self._judge.receive_data(await self._connection.link.receive())
+            event = self._judge.next_event()
         except h11.RemoteProtocolError as error:
             raise _refusal(error) from None
-        except (OSError, trio.BrokenResourceError) as error:
-            raise ClientGoneError(str(error)) from error
         if isinstance(event, h11.Data):
             return bytes(event.data)
-        self.complete = True
+        self.complete = event is not h11.NEED_DATA
         return b""
 
-    async def skip_rest(self) -> bool:
-        """Drop what nobody read, if it is little; tell if the connection may live."""
-        if self.complete:
-            return self.persistent
-        if self._expects or self.length is None:
-            return False
-        if self.length - self.received_bytes > _DRAIN_BYTES:
-            return False
-        try:
-            async for _ in self:
-                pass
-        except RefusedError:
-            return False
-        return self.persistent
+    def feed(self, data: bytes) -> None:
+        """Take in what has come; b"" says that nothing more will."""
+        self._judge.receive_data(data)
 
     def left_over(self) -> bytes:
-        """Return what the client sent behind this body."""
+        """Return what came behind the body."""
         return self._judge.trailing_data[0]
 
 

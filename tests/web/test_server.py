@@ -57,6 +57,18 @@ async def test_lines_known_from_before_do_not_hide_what_is_wrong_with_a_request(
             assert told.count(b"HTTP/1.1 ") == 3
 
 
+async def test_uploads_like_the_one_before_are_framed_alike() -> None:
+    async with serving(echo) as server, server.talk() as talk:
+        for size in (3, 0, 100_000, 7, 500_000):
+            answer = await talk.ask("POST", f"/{size}", body=b"x" * size)
+            assert answer.body == f"POST|/{size}||".encode() + b"x" * size
+        assert (await talk.ask("GET", "/")).body == b"GET|/||"
+    async with serving(echo) as server:
+        told = await server.raw((post(3) + b"abc") * 5 + post(9) + b"cut")
+        assert told.count(b"POST|/||abc") == 5
+        assert told.count(b"400 Bad Request") == 1
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     lines = b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % n for n in range(50))
     async with serving(echo) as server:
