@@ -332,9 +332,7 @@ class ContentReader:
 
     def _inflate(self, fd: int) -> Iterator[bytes]:
         reader = filez.FilezReader(limit=self.size)
-        frames = reader.feed(self.header.serialize_filez(self.size))
-        if next(frames, None) is None:
-            raise FormatError("file object: header cannot be read")
+        next(reader.feed(self.header.serialize_filez(self.size)))
         while piece := os.read(fd, READ_BYTES):
             yield from reader.feed(piece)
         reader.finish()
