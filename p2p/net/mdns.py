@@ -51,6 +51,7 @@ MAX_NEWS: Final = 4096
 # Goodbyes are said three times within a quarter of a second.
 GOODBYE_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
+REPLACED_SECONDS: Final = 1.2
 Tell = Callable[[Heard | Lost], None]
 
 
@@ -74,6 +75,7 @@ class Responder:
         self._said: AsyncServiceInfo | None = None
         self._questions: dict[str, asyncio.Task[bool]] = {}
         self._waiting: dict[str, None] = {}
+        self._again: dict[str, asyncio.TimerHandle] = {}
         gate = Gate(interface, self._label, lambda: bool(self._questions))
         self.counts = gate.counts
         self._stand_before(gate)
@@ -150,6 +152,8 @@ class Responder:
     async def close(self) -> None:
         """Say goodbye and let go of the interface."""
         self._waiting.clear()
+        for timer in self._again.values():
+            timer.cancel()
         for task in list(self._questions.values()):
             task.cancel()
         await self._browser.async_cancel()
@@ -183,9 +187,27 @@ class Responder:
             self.counts["a name that is none"] += 1
         elif info.load_from_cache(zeroconf):
             self._tell(self._heard(info))
+            self._look_again(name)
         elif name not in self._questions and len(self._waiting) < MAX_WAITING:
             self._waiting[name] = None
             self._ask_next()
+
+    def _look_again(self, name: str) -> None:
+        """Look once more when what a new record replaced is gone from the cache.
+
+        The library keeps such a record for a second (RFC 6762 §10.2) and does not
+        say when it drops it.
+        """
+
+        def look() -> None:
+            del self._again[name]
+            info = AsyncServiceInfo(SERVICE, name)
+            if info.load_from_cache(self._zeroconf):
+                self._tell(self._heard(info))
+
+        if name not in self._again and len(self._again) < MAX_NEWS:
+            loop = asyncio.get_running_loop()
+            self._again[name] = loop.call_later(REPLACED_SECONDS, look)
 
     def _ask_next(self) -> None:
         """Ask for the next service whose records did not all come at once."""

@@ -18,7 +18,7 @@ from enum import StrEnum
 from p2p.errors import FormatError
 from p2p.net.advert import Advert, InstanceId, decode
 from p2p.net.interfaces import Interface
-from p2p.net.transport import Target
+from p2p.net.target import Target
 
 LABEL_PREFIX = "p2p-"
 MAX_NEIGHBOURS = 1024

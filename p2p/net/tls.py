@@ -28,13 +28,12 @@ from p2p.errors import (
 from p2p.net.failure import connect_failure, tls_failure
 from p2p.net.identity import Identity, load_chain
 from p2p.net.stream import TLSStream
-from p2p.net.transport import Target, Transport
+from p2p.net.target import Target
+from p2p.net.transport import Transport
 from p2p.net.x509 import Certificate, Validity, judge, parse_certificate
 from p2p.trust.policy import Clock
 from p2p.wire.messages import DeviceId
 
-DEFAULT_PORT: Final = 28727
-"""TCP; not assigned by IANA and below 32768, where Linux picks ports at random."""
 ALPN: Final = "ostree-p2p/1"
 """The protocol's name and major version."""
 

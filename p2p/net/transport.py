@@ -8,22 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from types import TracebackType
-from typing import NamedTuple
 
 import trio
 
 from p2p.errors import TransportClosedError
-
-
-class Target(NamedTuple):
-    """Where to dial: a name or an address (IPv6 link-local as `fe80::1%eth0`)."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
 
 
 class Transport(trio.abc.AsyncResource):

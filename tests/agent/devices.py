@@ -12,7 +12,7 @@ from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.agent.writing import ThreadWriter
 from p2p.cli.company import Meeting, MeetingOptions, open_meeting, share_refs
-from p2p.net.transport import Target
+from p2p.net.target import Target
 from p2p.ostree.commit import CommitOptions, commit_tree
 from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings

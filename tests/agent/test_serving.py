@@ -18,7 +18,7 @@ from p2p.cli.company import Meeting
 from p2p.net.identity import open_identity
 from p2p.net.session import Session
 from p2p.net.tls import Endpoint, dial
-from p2p.net.transport import Target
+from p2p.net.target import Target
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, checksum_of
 from p2p.swarm.action import AnnounceHave
 from p2p.swarm.event import UnitsHad
@@ -100,6 +100,14 @@ async def talking(
         client_of(meeting, directory) as client,
     ):
         yield meeting, client
+
+
+def partial_want(names: tuple[ObjectName, ...]) -> Callable[[m.RequestId], m.Request]:
+    return lambda number: m.Want(number, UNIT_BYTES, names)
+
+
+def partial_unit(name: ObjectName, at: int) -> Callable[[m.RequestId], m.Request]:
+    return lambda number: m.GetUnit(number, name, at, UNIT_BYTES)
 
 
 def spoil(path: Path) -> None:
@@ -187,9 +195,7 @@ async def test_every_object_comes_with_the_size_that_was_said(
         ]
         assert len(small) == len(names) - 1
         for name, size in small:
-            (data,) = (
-                await client.ask(m.Batch, lambda n, w=name: m.Want(n, UNIT_BYTES, (w,)))
-            ).objects
+            (data,) = (await client.ask(m.Batch, partial_want((name,)))).objects
             assert isinstance(data, bytes)
             assert len(data) == size
             assert checksum_of(data) == name.checksum
@@ -236,9 +242,7 @@ async def test_a_large_object_comes_in_units_with_signed_hashes(
         whole = b""
         for index in range(len(hashes.hashes) // 32):
             start = index * UNIT_BYTES
-            unit = await client.ask(
-                m.Unit, lambda n, at=start: m.GetUnit(n, name, at, UNIT_BYTES)
-            )
+            unit = await client.ask(m.Unit, partial_unit(name, start))
             digest = hashes.hashes[index * 32 : index * 32 + 32]
             assert hashlib.sha256(unit.data).digest() == digest
             whole += unit.data

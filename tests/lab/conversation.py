@@ -33,21 +33,34 @@ class Conversation:
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
 
-    def until(self, event: str, fits: Callable[[Fact], bool] = lambda _: True) -> Fact:
-        """Wait for an event that fits, and return it; earlier ones are kept apart."""
-        while True:
-            try:
-                line = self._lines.get(timeout=PATIENCE_SECONDS)
-            except queue.Empty:
-                raise TimeoutError(
-                    f"no {event} within {PATIENCE_SECONDS:g} s, only {self.heard}"
-                ) from None
-            if line is None:
-                raise EOFError(f"it ended before {event}, after {self.heard}")
-            fact: Fact = json.loads(line)
-            if fact["event"] == event and fits(fact):
+    def until(self, events: str, fits: Callable[[Fact], bool] = lambda _: True) -> Fact:
+        """Wait for one of these events that fits, and return it.
+
+        Others stay in `heard`. Several events are separated by blanks.
+        """
+
+        def wanted(fact: Fact) -> bool:
+            return fact["event"] in events.split() and fits(fact)
+
+        for fact in self.heard:
+            if wanted(fact):
+                self.heard.remove(fact)
                 return fact
+        while not wanted(fact := self._next(events)):
             self.heard.append(fact)
+        return fact
+
+    def _next(self, wanted: str) -> Fact:
+        try:
+            line = self._lines.get(timeout=PATIENCE_SECONDS)
+        except queue.Empty:
+            raise TimeoutError(
+                f"no {wanted} within {PATIENCE_SECONDS:g} s, only {self.heard}"
+            ) from None
+        if line is None:
+            raise EOFError(f"it ended before {wanted}, after {self.heard}")
+        fact: Fact = json.loads(line)
+        return fact
 
     def leave(self) -> None:
         """End its input, so that it ends as it should."""

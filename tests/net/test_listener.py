@@ -13,8 +13,8 @@ from p2p.errors import ConfigError, TransportError
 from p2p.net.admission import ListenLimits, Refusal
 from p2p.net.identity import open_identity
 from p2p.net.listener import Admit, Listener
+from p2p.net.target import Target
 from p2p.net.tls import Contact, Endpoint, dial
-from p2p.net.transport import Target
 from tests.net.pki import Authority, right_clock
 
 GENEROUS = ListenLimits()

@@ -19,7 +19,7 @@ from p2p.net.neighbours import (
     PeerGone,
     label,
 )
-from p2p.net.transport import Target
+from p2p.net.target import Target
 
 KEY = AdvertKey.open()
 UP_AND_RUNNING = 0x1043

@@ -17,8 +17,8 @@ from p2p.errors import (
     TransportTimeoutError,
 )
 from p2p.net.identity import Identity, open_identity
+from p2p.net.target import Target
 from p2p.net.tls import ALPN, Contact, DialLimits, Endpoint, dial
-from p2p.net.transport import Target
 from p2p.net.x509 import Validity
 from p2p.trust.policy import Clock
 from tests.net.pairs import tcp_pair
@@ -489,8 +489,3 @@ async def test_an_address_that_never_answers_is_given_up(tmp_path: Path) -> None
             )
     assert f"{closed}: nothing listens there" in str(caught.value)
     assert "no answer within 0.3 s" in str(caught.value)
-
-
-def test_a_target_is_shown_as_people_write_it() -> None:
-    assert str(Target("192.0.2.7", 28727)) == "192.0.2.7:28727"
-    assert str(Target("fe80::1%eth0", 28727)) == "[fe80::1%eth0]:28727"
