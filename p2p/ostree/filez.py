@@ -124,10 +124,33 @@ class FilezReader:
 
 def to_canonical(data: bytes, *, limit: int) -> bytes:
     """Return the canonical form of a whole `.filez` of at most `limit` bytes."""
-    reader = FilezReader(limit=limit)
-    canonical = b"".join(reader.feed(data))
-    reader.finish()
+    canonical = _short_to_canonical(data, limit)
+    if canonical is None:
+        reader = FilezReader(limit=limit)
+        canonical = b"".join(reader.feed(data))
+        reader.finish()
     return canonical
+
+
+def _short_to_canonical(data: bytes, limit: int) -> bytes | None:
+    """Do the same in one step for a short file; None if it is none, or is wrong."""
+    if len(data) < FRAME_BYTES:
+        return None
+    end = FRAME_BYTES + parse_frame(data)
+    if end > len(data):
+        return None
+    header, size, canonical = split_filez_header(data[FRAME_BYTES:end])
+    if header.is_symlink or size > min(limit, STEP_BYTES):
+        return None
+    inflater = zlib.decompressobj(_WBITS)
+    try:
+        # One byte more than there should be shows a stream that is too long.
+        content = inflater.decompress(data[end:], size + 1)
+    except zlib.error:
+        return None
+    if len(content) != size or not inflater.eof or inflater.unused_data:
+        return None
+    return frame_header(canonical) + content
 
 
 def from_content(

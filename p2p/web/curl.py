@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 import pycurl
 
 from p2p.web.certificates import MemoryFile, system_authorities
-from p2p.web.request import Access
+from p2p.web.request import Access, Headers
 from p2p.web.transfer import Transfer
 
 _LIBCURL: int = pycurl.version_info()[2]
@@ -37,21 +37,36 @@ _CROWDED_WAIT_MS = 5
 _NO_DESCRIPTOR_WAIT_MS = 100  # what curl_multi_fdset(3) advises
 
 
-class Handle(pycurl.Curl):
-    """An easy handle for one access, used for one transfer after the other."""
+class Handle:
+    """An easy handle for one access, used for one transfer after the other.
 
-    access: Access
+    Attributes:
+        curl: pycurl's object; no subclass of it, whose attributes are slow.
+        transfer: which it is used for now.
+        plain: nothing was set that a later transfer must not inherit.
+
+    """
+
+    __slots__ = (
+        "_headers",
+        "_max_bytes",
+        "access",
+        "curl",
+        "plain",
+        "setopt",
+        "transfer",
+    )
+
     transfer: Transfer
-    plain: bool
-    _max_bytes: int
-    _headers: object
 
-    def configure(self, access: Access, identity: str | None) -> None:
+    def __init__(self, access: Access, identity: str | None) -> None:
         """Set what all transfers with this access share; `identity` is a PEM file."""
         self.access = access
         self.plain = True
         self._max_bytes = -1
-        self._headers = None
+        self._headers: Headers | None = None
+        self.curl = pycurl.Curl()
+        self.setopt = self.curl.setopt
         self.setopt(pycurl.NOSIGNAL, 1)
         if _LIBCURL >= _QUICK_EXIT_SINCE:
             self.setopt(_QUICK_EXIT, 1)
@@ -141,33 +156,33 @@ class Handle(pycurl.Curl):
 
     def status(self) -> int:
         """Return the HTTP status."""
-        status: int = self.getinfo(pycurl.RESPONSE_CODE)
+        status: int = self.curl.getinfo(pycurl.RESPONSE_CODE)
         return status
 
     def last_modified(self) -> int | None:
         """Return the Last-Modified header in seconds since 1970."""
-        seconds = int(self.getinfo(pycurl.INFO_FILETIME))
+        seconds = int(self.curl.getinfo(pycurl.INFO_FILETIME))
         return None if seconds < 0 else seconds
 
     def length(self) -> int | None:
         """Return the Content-Length."""
-        length = int(self.getinfo(_LENGTH))
+        length = int(self.curl.getinfo(_LENGTH))
         return None if length < 0 else length
 
     def redirect_url(self) -> str | None:
         """Return the absolute URL that a Location header means."""
-        url: str | None = self.getinfo(pycurl.REDIRECT_URL)
+        url: str | None = self.curl.getinfo(pycurl.REDIRECT_URL)
         return url
 
     def retry_after(self) -> float | None:
         """Return the seconds of a Retry-After header, given as such or as a date."""
-        seconds = self.getinfo(pycurl.RETRY_AFTER)
+        seconds = self.curl.getinfo(pycurl.RETRY_AFTER)
         return float(seconds) if seconds > 0 else None
 
     @property
     def multiplexed(self) -> bool:
         """Tell whether the server talks HTTP/2."""
-        version: int = self.getinfo(pycurl.INFO_HTTP_VERSION)
+        version: int = self.curl.getinfo(pycurl.INFO_HTTP_VERSION)
         return version == pycurl.CURL_HTTP_VERSION_2_0
 
 
@@ -191,9 +206,7 @@ class Handles:
         idle = self._idle.get(access)
         if idle:
             return idle.pop()
-        handle = Handle()
-        handle.configure(access, self._identity(access))
-        return handle
+        return Handle(access, self._identity(access))
 
     def _identity(self, access: Access) -> str | None:
         if access.client_pem is None:
@@ -213,13 +226,13 @@ class Handles:
         if clean and handle.plain:
             self._idle.setdefault(handle.access, []).append(handle)
         else:
-            handle.close()
+            handle.curl.close()
 
     def close(self) -> None:
         """Free all."""
         for idle in self._idle.values():
             for handle in idle:
-                handle.close()
+                handle.curl.close()
         for secret in self._secrets.values():
             secret.close()
 
@@ -233,17 +246,20 @@ class Multi:
         self._multi.setopt(pycurl.M_MAX_TOTAL_CONNECTIONS, connections)
         self._multi.setopt(pycurl.M_MAX_HOST_CONNECTIONS, host_connections)
         self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * connections)
+        self._added: dict[pycurl.Curl, Handle] = {}
         self._wake = wake
         self._may_crowd = resource.getrlimit(resource.RLIMIT_NOFILE)[0] > _FD_SETSIZE
         self._crowded = False
 
     def add(self, handle: Handle) -> None:
         """Start a transfer."""
-        self._multi.add_handle(handle)
+        self._added[handle.curl] = handle
+        self._multi.add_handle(handle.curl)
 
     def remove(self, handle: Handle) -> None:
         """Take a handle out, whether it has ended or not."""
-        self._multi.remove_handle(handle)
+        self._multi.remove_handle(handle.curl)
+        del self._added[handle.curl]
 
     def perform(self) -> None:
         """Let all transfers do what they can without waiting."""
@@ -254,10 +270,10 @@ class Multi:
         queued = 1
         while queued:
             queued, succeeded, failed = self._multi.info_read()
-            for handle in succeeded:
-                yield Completion(cast("Handle", handle), 0, "")
-            for handle, code, message in failed:
-                yield Completion(cast("Handle", handle), code, message)
+            for curl in succeeded:
+                yield Completion(self._added[curl], 0, "")
+            for curl, code, message in failed:
+                yield Completion(self._added[curl], code, message)
 
     def resume(self, handle: Handle) -> tuple[int, str]:
         """Let a transfer go on whose write callback asked for a pause.
@@ -265,7 +281,7 @@ class Multi:
         Returns CURLcode and message: the callback may have been called again.
         """
         try:
-            handle.pause(pycurl.PAUSE_CONT)
+            handle.curl.pause(pycurl.PAUSE_CONT)
         except pycurl.error as error:
             return cast("tuple[int, str]", error.args)
         return 0, ""

@@ -1,10 +1,13 @@
-"""A `.filez` header read the short way equals what the GVariant codec says."""
+"""A `.filez` read the short way equals what the long way makes of it."""
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.errors import FormatError
+from p2p.errors import Error, FormatError
+from p2p.ostree.filez import FilezReader, from_content, to_canonical
 from p2p.ostree.gvariant import codec
 from p2p.ostree.objects import (
     FRAME_BYTES,
@@ -64,3 +67,50 @@ def test_a_symbolic_link_that_claims_content_is_refused() -> None:
     data = link.serialize_filez(1)[FRAME_BYTES:]
     with pytest.raises(FormatError, match="symbolic link with content"):
         split_filez_header(data)
+
+
+def _long_way(data: bytes, limit: int) -> bytes:
+    reader = FilezReader(limit=limit)
+    canonical = b"".join(reader.feed(data))
+    reader.finish()
+    return canonical
+
+
+def _cut(data: bytes, at: int) -> bytes:
+    return data[:at]
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    at %= len(data)
+    return data[:at] + bytes([data[at] ^ 1 + at % 255]) + data[at + 1 :]
+
+
+def _append(data: bytes, count: int) -> bytes:
+    return data + bytes(count)
+
+
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([0, 1, 26, 100, 1 << 20]),
+    st.sampled_from([_cut, _flip, _append]),
+    st.integers(0, 400),
+    st.booleans(),
+)
+def test_a_whole_file_is_taken_or_refused_alike(
+    content: bytes,
+    limit: int,
+    damage: Callable[[bytes, int], bytes],
+    where: int,
+    link: bool,
+) -> None:
+    header = FileHeader(0, 0, 0o120777, "x") if link else FileHeader(0, 0, 0o100644)
+    pieces = from_content(header, 0 if link else len(content), [content], level=6)
+    whole = b"".join(pieces)
+    for data in (whole, damage(whole, where)):
+        try:
+            expected = _long_way(data, limit)
+        except Error as error:
+            with pytest.raises(type(error)):
+                to_canonical(data, limit=limit)
+        else:
+            assert to_canonical(data, limit=limit) == expected
