@@ -18,8 +18,8 @@ from p2p.agent.sharing import Sharing
 from p2p.net.identity import open_identity
 from p2p.net.listener import Listener
 from p2p.net.session import Session
-from p2p.net.tls import Endpoint
 from p2p.net.target import Target
+from p2p.net.tls import Endpoint
 from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.repo import Repo

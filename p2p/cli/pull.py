@@ -11,10 +11,12 @@ from pathlib import Path
 import click
 import trio
 
+from p2p.agent.company import Company
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.agent.writing import ThreadWriter, Writer, open_process_writer
 from p2p.cli import progress
+from p2p.cli.company import MeetingOptions, open_meeting, parse_target
 from p2p.cli.options import (
     json_option,
     parse_headers,
@@ -24,10 +26,12 @@ from p2p.cli.options import (
     repo_option,
 )
 from p2p.errors import ConfigError
+from p2p.net.target import Target
+from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import parse_checksum
 from p2p.ostree.repo import Repo
 from p2p.trust.verify import Verifier
-from p2p.web.credentials import load_credentials
+from p2p.web.credentials import Credentials, load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
 from p2p.web.retry import Retry
@@ -52,6 +56,10 @@ class _Options:
     retries: int
     credentials: Path | None
     writer: str
+    peers: tuple[Target, ...]
+    no_origin: bool
+    no_share: bool
+    share_for: float
 
 
 @click.command
@@ -99,6 +107,21 @@ class _Options:
     default="auto",
     help="Where the repository is written from.",
 )
+@click.option(
+    "--peer",
+    "peers",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="Draw on this neighbour too.",
+)
+@click.option("--no-origin", is_flag=True, help="Draw on neighbours only.")
+@click.option("--no-share", is_flag=True, help="Give neighbours nothing.")
+@click.option(
+    "--share-for",
+    default=0.0,
+    metavar="SECONDS",
+    help="Go on sharing that long after the pull.",
+)
 @click.option("--untrusted", is_flag=True, hidden=True)  # everything always is
 @click.option("--disable-static-deltas", is_flag=True, hidden=True)  # never used
 @refuse("--require-static-deltas", reason="static deltas are not used here")
@@ -131,6 +154,10 @@ def pull(  # noqa: PLR0913
     localcache_repo: tuple[str, ...],
     credentials: Path | None,
     writer: str,
+    peers: tuple[str, ...],
+    no_origin: bool,
+    no_share: bool,
+    share_for: float,
     untrusted: bool,  # noqa: ARG001
     disable_static_deltas: bool,  # noqa: ARG001
     as_json: bool,
@@ -143,6 +170,10 @@ def pull(  # noqa: PLR0913
     if depth < -1:
         raise click.BadParameter("is -1 or more", param_hint="--depth")
     remote, refs = _split_refspec(remote, refs)
+    if no_share and share_for:
+        raise click.UsageError("--no-share contradicts --share-for")
+    if no_origin and not peers:
+        raise click.UsageError("--no-origin needs a --peer")
     settings = {}
     if disable_fsync:
         settings["fsync"] = "false"
@@ -169,6 +200,10 @@ def pull(  # noqa: PLR0913
         retries=network_retries,
         credentials=credentials,
         writer=writer,
+        peers=tuple(map(parse_target, peers)),
+        no_origin=no_origin,
+        no_share=no_share,
+        share_for=share_for,
     )
     started = time.monotonic()
     status, pulled = trio.run(_pull, options)
@@ -221,26 +256,46 @@ async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
     if options.credentials is not None:
         credentials = load_credentials(options.credentials)
     async with Fetcher() as fetcher, _open_writer(options) as writer:
-        pull = Pull(
-            repo=repo,
-            origin=Origin(
-                fetcher,
-                remote,
-                credentials=credentials,
-                headers=options.headers,
-                retry=Retry(tries=options.retries + 1),
-            ),
-            writer=writer,
-            verifier=verifier,
-            remote=remote,
-            request=request,
-            now=time.time,
+        origin = Origin(
+            fetcher,
+            remote,
+            credentials=credentials,
+            headers=options.headers,
+            retry=Retry(tries=options.retries + 1),
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(progress.show, pull.status)
-            pulled = await pull.run()
-            nursery.cancel_scope.cancel()
+        async with _open_company(options, credentials) as company:
+            pull = Pull(
+                repo=repo,
+                origin=None if options.no_origin else origin,
+                writer=writer,
+                verifier=verifier,
+                remote=remote,
+                request=request,
+                now=time.time,
+                company=company,
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(progress.show, pull.status)
+                pulled = await pull.run()
+                nursery.cancel_scope.cancel()
+            await trio.sleep(options.share_for)
     return pull.status, pulled
+
+
+@asynccontextmanager
+async def _open_company(
+    options: _Options, credentials: Credentials
+) -> AsyncIterator[Company | None]:
+    """Meet the neighbours that were named, if any were."""
+    if not (options.peers or options.share_for):
+        yield None
+        return
+    # What needs credentials is given to nobody whom this device cannot tell apart.
+    share = not (options.no_share or credentials.needed)
+    meeting_options = MeetingOptions(peers=options.peers, share=share)
+    holdings = Holdings.of(options.repo)
+    async with open_meeting(options.repo, holdings, meeting_options) as meeting:
+        yield meeting.company
 
 
 @asynccontextmanager
