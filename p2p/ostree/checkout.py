@@ -118,6 +118,7 @@ def checkout(
                 f"{target}: exists already",
                 hint="Give another directory, or --union to write into this one.",
             )
+        os.stat(parent)
         room = Room(parent, f".{os.path.basename(target)[:60]}.p2p-")
         try:
             fresh = room.new_path()

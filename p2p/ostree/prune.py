@@ -98,13 +98,19 @@ def prune(
         if deleted and not options.dry_run:
             _enable_tombstones(repo)
             for commit in deleted:
-                _delete_commit(repo, ObjectName(commit, ObjectType.COMMIT))
+                name = ObjectName(commit, ObjectType.COMMIT)
+                _delete_commit(repo, name, tombstone=True)
         kept = _Kept(repo, set(deleted))
         kept.choose(options)
         needed = kept.objects()
         if keep is not None:
             needed.update(keep())
-        report = _sweep(repo, needed, dry_run=options.dry_run)
+        report = _sweep(
+            repo,
+            needed,
+            tombstones=bool(deleted) or repo.config.tombstone_commits,
+            dry_run=options.dry_run,
+        )
         if not options.dry_run:
             _prune_deltas(repo)
     return report
@@ -124,8 +130,10 @@ def _deletable(repo: Repo, commit: Checksum) -> Checksum:
 
 def _enable_tombstones(repo: Repo) -> None:
     if not repo.config.tombstone_commits:
-        repo.keys.set("core", "tombstone-commits", "true")
-        repo.save_config()
+        # The file anew, because `repo` may have been opened with other settings.
+        stored = Repo.open(repo.path)
+        stored.keys.set("core", "tombstone-commits", "true")
+        stored.save_config()
 
 
 class _Kept:
@@ -210,14 +218,16 @@ class _Kept:
 # -- deleting ----------------------------------------------------------------------
 
 
-def _sweep(repo: Repo, needed: set[ObjectName], *, dry_run: bool) -> PruneReport:
+def _sweep(
+    repo: Repo, needed: set[ObjectName], *, tombstones: bool, dry_run: bool
+) -> PruneReport:
     objects = [name for name in list_objects(repo.objects) if name.type in _PRUNED]
     unneeded = [name for name in objects if not _is_needed(repo, name, needed)]
     freed = sum(os.lstat(repo.object_path(name)).st_size for name in unneeded)
     if not dry_run:
         commits = [name for name in unneeded if name.type is ObjectType.COMMIT]
         for name in commits:
-            _delete_commit(repo, name)
+            _delete_commit(repo, name, tombstone=tombstones)
         if commits and repo.config.fsync:
             # They must be gone on the disk before anything they need is.
             sync_filesystem(repo.objects)
@@ -234,13 +244,13 @@ def _is_needed(repo: Repo, name: ObjectName, needed: set[ObjectName]) -> bool:
     return name in needed
 
 
-def _delete_commit(repo: Repo, name: ObjectName) -> None:
-    """Remove a commit, what is kept beside it, and leave a tombstone if configured."""
-    if repo.config.tombstone_commits:
-        tombstone = ObjectName(name.checksum, ObjectType.TOMBSTONE_COMMIT)
+def _delete_commit(repo: Repo, name: ObjectName, *, tombstone: bool) -> None:
+    """Remove a commit and what is kept beside it, and leave a tombstone if asked to."""
+    if tombstone:
+        grave = ObjectName(name.checksum, ObjectType.TOMBSTONE_COMMIT)
         value = Variant("ay", name.checksum.encode() + b"\0")
         data = serialize_metadata((("commit", value),))
-        write_file(repo.object_path(tombstone), data, fsync=repo.config.fsync)
+        write_file(repo.object_path(grave), data, fsync=repo.config.fsync)
     os.unlink(repo.object_path(name))
     meta = ObjectName(name.checksum, ObjectType.COMMITMETA)
     for path in (repo.object_path(meta), repo.partial_path(name.checksum)):

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from p2p.errors import SourceTreeError
 from p2p.ostree.content import READ_BYTES, read_xattrs
 from p2p.ostree.objects import (
-    MAX_SYMLINK_BYTES,
     Checksum,
     DirMeta,
     FileHeader,
@@ -272,8 +271,6 @@ class Source:
                 f"{path!r}: its target {target!r} is not UTF-8",
                 hint="OSTree keeps targets of links as UTF-8 text; change the link.",
             ) from None
-        if length >= MAX_SYMLINK_BYTES:
-            raise SourceTreeError(f"{path}: its target has {length} bytes")
         xattrs = read_xattrs(path) if self._xattrs else ()
         header = self._header(status, inside, target, xattrs)
         return SourceFile(path, header, length, b"", _identity(status))
