@@ -95,6 +95,7 @@ def test_a_link_is_read_back_as_it_was_written(tmp_path: Path, name: str) -> Non
 @pytest.mark.parametrize("kind", [1, 2])
 def test_what_is_discarded_is_gone(tmp_path: Path, name: str, kind: int) -> None:
     header = STYLES[name][kind]
+    assert isinstance(header, FileHeader)
     writer = ContentStyle(STYLES[name][0]).create(str(tmp_path / "x"), header, 4)
     if kind == 1:
         writer.write(b"data")

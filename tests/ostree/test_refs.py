@@ -123,9 +123,10 @@ def test_an_alias_is_followed_within_the_repository_only(
     assert refs.get(head("main")) == B
     (tmp_path / "secret").write_text(f"{A}\n")
     (tmp_path / "refs/heads/out").symlink_to("../../secret")
-    for act in (lambda: refs.get(head("out")), lambda: refs.set(head("out"), B)):
-        with pytest.raises(FormatError, match="leads out"):
-            act()
+    with pytest.raises(FormatError, match="leads out"):
+        refs.get(head("out"))
+    with pytest.raises(FormatError, match="leads out"):
+        refs.set(head("out"), B)
     assert (tmp_path / "secret").read_text() == f"{A}\n"
 
 
