@@ -21,8 +21,8 @@ from p2p.agent.sharing import Sharing
 from p2p.errors import Error, RemoteProtocolError, TransportError
 from p2p.net.listener import Listener
 from p2p.net.session import Session
-from p2p.net.tls import Contact, Endpoint, dial
 from p2p.net.target import Target
+from p2p.net.tls import Contact, Endpoint, dial
 from p2p.swarm import action as a
 from p2p.wire import messages as m
 from p2p.wire.dial import Contender, replaces
