@@ -228,7 +228,7 @@ class Bulk:
             want.codec = ObjectCodec(want.name, want.form, limit=self._limit)
         want.transfer = self._inbox.start(
             request,
-            url=f"{mirror.url}/objects/{want.name.path(archive=True)}",
+            url=f"{mirror.url}/{_path(want.name)}",
             codec=want.codec,
             resume=resume,
             tag=want,
@@ -316,7 +316,7 @@ class Bulk:
         ):
             self._again(want)
             return
-        self._source.note_failure(mirror, error)
+        self._source.note_failure(mirror, _path(want.name), error)
         if want.course is None:
             want.course = self._source.course(self._mirrors, first=mirror)
         course = want.course
@@ -398,6 +398,11 @@ class Bulk:
                 self._inbox.cancel(transfer)
                 self._end(want, transfer)
                 self._queue.appendleft(want)
+
+
+def _path(name: ObjectName) -> str:
+    """Return where an archive repository has an object."""
+    return f"objects/{name.path(archive=True)}"
 
 
 def _is_resumable(transfer: Transfer, error: Error) -> bool:

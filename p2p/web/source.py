@@ -102,14 +102,14 @@ class Source:
             lambda: mirrors.order(trio.current_time()), self.retry, first=first
         )
 
-    def note_failure(self, mirror: Mirror, error: Error) -> None:
+    def note_failure(self, mirror: Mirror, path: str, error: Error) -> None:
         """Have a mirror that cannot be reached asked after the others for a while.
 
-        An error about a file's bytes is told whose they are.
+        An error about a file's bytes is told which file's they are.
         """
         if isinstance(error, TransportError):
             mirror.bad_until = trio.current_time() + PENALTY_SECONDS
-        where = show(mirror.url)
+        where = show(f"{mirror.url}/{path}")
         if isinstance(error, FormatError | IntegrityError) and where not in str(error):
             error.args = (f"{where}: {error}",)
 
@@ -170,7 +170,7 @@ class Source:
                 if check is not None:
                     check(body)
             except Error as error:
-                self.note_failure(mirror, error)
+                self.note_failure(mirror, path, error)
                 delay: float | None = 0
                 if not course.next_mirror(error):
                     delay = course.next_try(retry_after)

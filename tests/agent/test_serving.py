@@ -17,8 +17,8 @@ from p2p.agent.sharing import SharedCommit
 from p2p.cli.company import Meeting
 from p2p.net.identity import open_identity
 from p2p.net.session import Session
-from p2p.net.tls import Endpoint, dial
 from p2p.net.target import Target
+from p2p.net.tls import Endpoint, dial
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, checksum_of
 from p2p.swarm.action import AnnounceHave
 from p2p.swarm.event import UnitsHad
