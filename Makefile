@@ -9,7 +9,14 @@
 BIN := .venv/bin
 SOURCES := p2p tests $(wildcard bench examples)
 # Pure modules: their own unit and property tests reach every branch.
-CORE := p2p/ostree/filez.py \
+CORE := p2p/net/admission.py \
+    p2p/net/advert.py \
+    p2p/net/gate.py \
+    p2p/net/interfaces.py \
+    p2p/net/neighbours.py \
+    p2p/net/target.py \
+    p2p/net/x509.py \
+    p2p/ostree/filez.py \
     p2p/ostree/gvariant.py \
     p2p/ostree/objects.py \
     p2p/ostree/walk.py \
@@ -50,7 +57,7 @@ comma := ,
 empty :=
 core: dev
 	$(BIN)/pytest -q -n 2 --cov --cov-report= --cov-fail-under=0 \
-	    tests/ostree tests/trust tests/wire tests/property
+	    tests/net tests/ostree tests/trust tests/wire tests/property
 	$(BIN)/coverage report --fail-under=100 \
 	    --include=$(subst $(empty) $(empty),$(comma),$(CORE))
 

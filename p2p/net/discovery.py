@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Final, Protocol, Self
 
 import trio
 
-from p2p.errors import TransportError
+from p2p.errors import Error, TransportError
 from p2p.net.advert import Advert, InstanceId, encode
 from p2p.net.interfaces import Choice, Interface, choose
 from p2p.net.neighbours import (
@@ -90,10 +91,10 @@ class DoorLike(Protocol):
         """Say goodbye on an interface and stop hearing there."""
 
     async def announce(self, link: int, announcement: Announcement | None) -> None:
-        """Say something on an interface; None: goodbye."""
+        """Say something on an interface; None: goodbye. TransportError if not."""
 
     async def ask(self, link: int, name: str) -> None:
-        """Ask on an interface whether a service is still there."""
+        """Ask whether a service is still there. TransportError if not."""
 
     def counts(self) -> dict[str, int]:
         """Return how many packets came and were dropped, by short reason."""
@@ -150,12 +151,18 @@ class Advertiser:
     async def _say_everywhere(self) -> None:
         async with self._lock, trio.open_nursery() as nursery:
             for link in self._door.links:
-                nursery.start_soon(self._door.announce, link, self._said)
+                nursery.start_soon(self._say, link)
+
+    async def _say(self, link: int) -> None:
+        try:
+            await self._door.announce(link, self._said)
+        except TransportError as error:
+            _log.warning("%s; %s", error, error.hint)
 
     async def greet(self, link: int) -> None:
         """Say on a new link what was said on the others; the caller has the lock."""
         if self._said is not None:
-            await self._door.announce(link, self._said)
+            await self._say(link)
 
 
 class Browser:
@@ -266,7 +273,13 @@ class Discovery:
         async with self._asking:
             for link in self._neighbours.links_of(instance):
                 if link in self._door.links:
-                    await self._door.ask(link, label(instance))
+                    await self._ask(link, label(instance))
+
+    async def _ask(self, link: int, name: str) -> None:
+        try:
+            await self._door.ask(link, name)
+        except TransportError as error:
+            _log.warning("%s; %s", error, error.hint)
 
     async def refresh(self) -> None:
         """Open and close responders so that they fit the interfaces."""
@@ -300,10 +313,20 @@ class Discovery:
 
     async def follow(self) -> None:
         """Keep up with the interfaces until cancelled."""
+        behind = False
         while True:
-            with trio.move_on_after(RETRY_SECONDS if self.failed else float("inf")):
-                await self._source.wait()
-            await self.refresh()
+            again = RETRY_SECONDS if self.failed else math.inf
+            try:
+                if not behind:
+                    with trio.move_on_after(again):
+                        await self._source.wait()
+                await self.refresh()
+                behind = False
+            except Error as error:
+                # What is open goes on; nobody would be served by giving up.
+                _log.warning("%s; %s", error, error.hint)
+                behind = True
+                await trio.sleep(RETRY_SECONDS)
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ import asyncio
 import socket
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, Self, cast
 
@@ -28,6 +28,7 @@ from zeroconf import (
     ServiceStateChange,
     Zeroconf,
 )
+from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from p2p.errors import TransportError
@@ -99,7 +100,7 @@ class Responder:
         source = _source(interface)
         version = IPVersion.V6Only if isinstance(source, int) else IPVersion.V4Only
         try:
-            socket.if_indextoname(interface.index)  # else the library loses a socket
+            _check_is_here(source)  # the library loses a socket where it fails
             mdns = AsyncZeroconf(interfaces=[source], ip_version=version)
         except (OSError, RuntimeError) as error:  # gone, or forbidden
             raise TransportError(
@@ -107,28 +108,29 @@ class Responder:
                 hint="Another program may hold UDP port 5353 for itself alone.",
             ) from error
         await mdns.zeroconf.async_wait_for_start()
-        if not mdns.zeroconf.engine.senders:
-            await mdns.async_close()
-            raise TransportError(f"mDNS on {interface.name}: its address is gone")
         return cls(mdns, interface, own, tell)
 
     def _stand_before(self, gate: Gate) -> None:
         """Put the gate between the sockets and the library."""
         for reader in self._zeroconf.engine.readers:
             # Answers must come with this TTL, by unicast too (RFC 6762 §11).
-            if not reader.is_ipv6:
+            if reader.is_ipv6:
+                hops = socket.IPV6_UNICAST_HOPS
+                reader.sock.setsockopt(socket.IPPROTO_IPV6, hops, 255)
+            else:
                 reader.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
             inner = cast("asyncio.DatagramProtocol", reader.transport.get_protocol())
             reader.transport.set_protocol(_Guarded(gate, inner))
 
     async def announce(self, announcement: Announcement | None) -> None:
         """Say this from now on, instead of what was said before; None: goodbye."""
-        before, self._said = self._said, None
+        before = self._said
         if announcement is None:
+            self._said = None
             if before is not None:
                 await (await self._mdns.async_unregister_service(before))
             return
-        self._said = info = self._info(announcement)
+        info = self._info(announcement)
         if before is not None:
             said = await self._mdns.async_update_service(info)
         else:
@@ -136,6 +138,7 @@ class Responder:
             said = await self._mdns.async_register_service(
                 info, cooperating_responders=True
             )
+        self._said = info
         await said
 
     async def ask(self, name: str) -> None:
@@ -278,6 +281,15 @@ def _source(interface: Interface) -> str | int:
     return interface.index
 
 
+def _check_is_here(source: str | int) -> None:
+    """Raise OSError if the address or the interface is not this machine's."""
+    if isinstance(source, int):
+        socket.if_indextoname(source)
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((source, 0))
+
+
 def _own_addresses(interface: Interface) -> list[str]:
     """Return what neighbours on the link may dial, the most useful first."""
     ranked = sorted(
@@ -326,12 +338,14 @@ class Door:
         await self._bridge.run(self._responders.pop(link).close)
 
     async def announce(self, link: int, announcement: Announcement | None) -> None:
-        """Say something on an interface; None: goodbye."""
-        await self._bridge.run(self._responders[link].announce, announcement)
+        """Say something on an interface; None: goodbye. TransportError if not."""
+        with _as_ours():
+            await self._bridge.run(self._responders[link].announce, announcement)
 
     async def ask(self, link: int, name: str) -> None:
         """Ask on an interface whether a service is still there."""
-        await self._bridge.run(self._responders[link].ask, name)
+        with _as_ours():
+            await self._bridge.run(self._responders[link].ask, name)
 
     @property
     def links(self) -> tuple[int, ...]:
@@ -359,6 +373,15 @@ class Door:
             news, self._news = self._news, {}
         for said in news.values():
             self._hear(said)
+
+
+@contextmanager
+def _as_ours() -> Iterator[None]:
+    """Turn the library's errors in the block into ours."""
+    try:
+        yield
+    except ZeroconfError as error:
+        raise TransportError(f"mDNS: {type(error).__name__} {error}") from error
 
 
 @asynccontextmanager

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from random import Random
 
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
-from p2p.sim.giver import Answer, Giver, Store, have_bytes, request_bytes
+from p2p.sim.giver import (
+    Answer,
+    Giver,
+    Question,
+    Store,
+    have_bytes,
+    request_bytes,
+)
 from p2p.sim.network import Network
 from p2p.sim.origin import Abort, Get, Got
 from p2p.sim.timeline import Timeline
@@ -33,7 +40,7 @@ class Device:
 
     """
 
-    def __init__(  # noqa: PLR0913 - a device is plugged into all of these
+    def __init__(
         self,
         id_: DeviceId,
         *,
@@ -45,7 +52,8 @@ class Device:
     ) -> None:
         self.id = id_
         self.store = Store()
-        self.scheduler = Scheduler(id_, rng=Random(seed), tuning=tuning)
+        rng = Random(seed)  # noqa: S311 - equal seeds shall give equal runs
+        self.scheduler = Scheduler(id_, rng=rng, tuning=tuning)
         self.giver = self.make_giver(network, timeline)
         self.finished: float | None = None
         self.stuck: dict[a.Reason, tuple[ObjectName, ...]] = {}
@@ -58,8 +66,8 @@ class Device:
         self._unread: dict[Checksum, dict[ObjectName, None]] = {}
         self._seen: dict[Checksum, dict[ObjectName, None]] = {}
         self._spoiled: dict[ObjectName, None] = {}
-        self._large: dict[ObjectName, int] = {}
-        self._requests: dict[tuple[DeviceId, RequestId], a.Action] = {}
+        self._fetching: dict[ObjectName, int] = {}
+        self._requests: dict[tuple[DeviceId, RequestId], Question] = {}
         self._wake = 0
         if origin is None:
             self.scheduler.handle(e.OriginStateChanged(e.OriginState.NO), 0.0)
@@ -155,8 +163,10 @@ class Device:
             self._happen(e.DataArrived(peer, size))
 
     def _progress_fetch(self, message: Got, size: int) -> None:
-        so_far = self._large.get(message.name, 0) + size
-        self._large[message.name] = so_far
+        if message.name not in self._fetching:
+            return
+        self._fetching[message.name] += size
+        so_far = self._fetching[message.name]
         self._happen(e.OriginProgressed(message.name, so_far))
 
     def received(self, peer: DeviceId, message: object) -> None:
@@ -165,17 +175,28 @@ class Device:
             case Answer():
                 self._take_answer(message)
             case Got(name, size):
-                self._large.pop(name, None)
-                if size is None:
-                    self._happen(e.OriginFailed(name, e.Failure.NOT_FOUND))
-                else:
-                    self._happen(e.OriginDelivered(name, size))
+                self._end_fetch(name, size)
             case e.StatusReported() | e.HaveChanged() | e.HoldingsChanged():
                 self._happen(message)
             case e.FetchingChanged() | e.OriginStateChanged():
                 self._happen(message)
-            case _:
-                self.giver.asked(peer, message)  # type: ignore[arg-type] # a request
+            case (
+                a.Ask()
+                | a.Watch()
+                | a.RequestBatch()
+                | a.RequestHashes()
+                | a.RequestUnit()
+                | a.Cancel()
+            ):
+                self.giver.asked(peer, message)
+
+    def _end_fetch(self, name: ObjectName, size: int | None) -> None:
+        if self._fetching.pop(name, None) is None:
+            return
+        if size is None:
+            self._happen(e.OriginFailed(name, e.Failure.NOT_FOUND))
+        else:
+            self._happen(e.OriginDelivered(name, size))
 
     def _take_answer(self, answer: Answer) -> None:
         for name in answer.spoiled:
@@ -195,6 +216,24 @@ class Device:
     def resumed(self) -> None:
         """Go on after a suspension."""
         self._act()
+
+    def lose_origin(self) -> None:
+        """Learn that the origin cannot be reached; what it was asked for fails."""
+        if self._origin is None:
+            return
+        self._network.disconnect(self.id, self._origin)
+        now = self._timeline.now
+        self.scheduler.handle(e.OriginStateChanged(e.OriginState.NO), now)
+        for name in self._fetching:
+            self.scheduler.handle(e.OriginFailed(name, e.Failure.TRANSIENT), now)
+        self._fetching.clear()
+        self._act()
+
+    def regain_origin(self) -> None:
+        """Learn that the origin can be reached again."""
+        if self._origin is not None:
+            self._network.connect(self.id, self._origin)
+            self._happen(e.OriginStateChanged(e.OriginState.OK))
 
     # -- the scheduler -----------------------------------------------------------------
 
@@ -223,9 +262,10 @@ class Device:
 
     def _do(self, action: a.Action) -> None:
         match action:
-            case a.Accept() | a.Assemble():
-                names = action.names if isinstance(action, a.Accept) else (action.name,)
+            case a.Accept(names):
                 self._timeline.after(_WRITER_SECONDS, lambda: self._judge(names))
+            case a.Assemble(name):
+                self._timeline.after(_WRITER_SECONDS, lambda: self._judge((name,)))
             case a.AcceptUnit(name, unit):
                 self.store.units.setdefault(name, {})[unit] = None
             case a.DiscardUnits(name):
@@ -233,14 +273,31 @@ class Device:
                 self.store.lists.pop(name, None)
             case a.DropPeer(peer):
                 self._network.disconnect(self.id, peer)
+            case a.ReportStuck(names, reason):
+                self.stuck[reason] = names
+            case (
+                a.Ask()
+                | a.Watch()
+                | a.RequestBatch()
+                | a.RequestHashes()
+                | a.RequestUnit()
+                | a.Cancel()
+            ):
+                self._ask(action)
+            case _:
+                self._tell(action)
+
+    def _tell(
+        self,
+        action: a.FetchFromOrigin | a.CancelOrigin | a.AnnounceHave | a.AnnounceMember,
+    ) -> None:
+        match action:
             case a.FetchFromOrigin(name):
+                self._fetching[name] = 0
                 self._fetch(Get(name))
             case a.CancelOrigin(name):
                 self._fetch(Abort(name))
-                self._large.pop(name, None)
-                self._timeline.after(
-                    0.0, lambda: self._happen(e.OriginFailed(name, e.Failure.CANCELLED))
-                )
+                self._timeline.after(0.0, lambda: self._cancelled(name))
             case a.AnnounceHave(names, units):
                 self._announce(e.HaveChanged(self.id, names, units))
             case a.AnnounceMember(state, fetching):
@@ -249,16 +306,16 @@ class Device:
                     self._network.send(self.id, peer, news, _RECORD_BYTES)
                     origin = e.OriginStateChanged(state, 0.0, self.id)
                     self._network.send(self.id, peer, origin, 0)
-            case a.ReportStuck(names, reason):
-                self.stuck[reason] = names
-            case _:
-                self._ask(action)
 
     def _fetch(self, message: Get | Abort) -> None:
         if self._origin is not None:
             self._network.send(self.id, self._origin, message, 200)
 
-    def _ask(self, action: a.Action) -> None:
+    def _cancelled(self, name: ObjectName) -> None:
+        if self._fetching.pop(name, None) is not None:
+            self._happen(e.OriginFailed(name, e.Failure.CANCELLED))
+
+    def _ask(self, action: Question) -> None:
         if isinstance(action, a.RequestHashes):
             self._requests[action.peer, action.request] = action
         self._network.send(self.id, action.peer, action, request_bytes(action))

@@ -9,7 +9,7 @@ from p2p.sim.network import Network
 from p2p.sim.timeline import Timeline
 from p2p.swarm import action as a
 from p2p.swarm import event as e
-from p2p.wire.limits import LARGE_OBJECT_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
+from p2p.wire.limits import MAX_PAGE_HASHES, UNIT_BYTES
 from p2p.wire.messages import DeviceId, Miss, RequestId
 
 # Sign of life while a request waits (protocol rule: at most five a second).
@@ -20,6 +20,9 @@ _PREFIX_BYTES = 9
 _SIZE_BYTES = 4
 _INDEX_BYTES = 4
 _HASH_BYTES = 32
+
+Question = a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit | a.Cancel
+"""What a neighbour may send a giver."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +78,7 @@ class Giver:
             for key in [key for key in table if key[0] == peer]:
                 del table[key]
 
-    def asked(self, peer: DeviceId, action: a.Action) -> None:
+    def asked(self, peer: DeviceId, action: Question) -> None:
         """Answer a request."""
         match action:
             case a.Ask():
@@ -194,7 +197,7 @@ class Giver:
             self._timeline.after(_STATUS_SECONDS, self._tick)
 
 
-def request_bytes(action: a.Action) -> int:
+def request_bytes(action: Question) -> int:
     """Return how long a request is on the wire."""
     match action:
         case a.Ask(names=names):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from p2p.sim.timeline import Timeline
@@ -149,6 +150,7 @@ class Network:
     def disconnect(self, one: DeviceId, other: DeviceId) -> None:
         """End a session from one side; the other learns it a little later."""
         self._close(self.hosts[one], other)
+        self.hosts[one].pipes.pop(other, None)
         self._timeline.after(
             self._latency, lambda: self._notice(self.hosts[other], one)
         )
@@ -286,7 +288,7 @@ class Network:
         host = self.hosts[device]
         host.is_silent = True
         for peer in list(host.pipes):
-            self._timeline.after(PING_SECONDS, lambda peer=peer: self._miss(host, peer))
+            self._timeline.after(PING_SECONDS, partial(self._miss, host, peer))
 
     def _miss(self, host: Host, peer: DeviceId) -> None:
         if host.is_silent and peer in host.pipes:
@@ -300,9 +302,8 @@ class Network:
         for peer in list(host.pipes):
             if not host.pipes[peer].is_open:
                 self._notice(host, peer)
-                self._timeline.after(
-                    REJOIN_SECONDS, lambda peer=peer: self.connect(device, peer)
-                )
+                rejoin = partial(self.connect, device, peer)
+                self._timeline.after(REJOIN_SECONDS, rejoin)
         host.endpoint.resumed()
         self._pump(host)
         self._drain(host)

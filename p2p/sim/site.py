@@ -65,7 +65,7 @@ class VirtualSite:
         self.network = Network(self.timeline, latency=latency)
         self.devices: dict[DeviceId, Device] = {}
         self.origin: OriginServer | None = None
-        self._random = Random(seed)
+        self._random = Random(seed)  # noqa: S311 - equal seeds, equal runs
         self._tuning = tuning
         if wan is not None:
             self.origin = OriginServer(device_id("origin"), self.network)
@@ -116,6 +116,20 @@ class VirtualSite:
                     self.network.connect(one, other)
                     room[one] -= 1
                     room[other] -= 1
+
+    # -- faults ------------------------------------------------------------------------
+
+    def cut_origin(self) -> None:
+        """Let the origin be unreachable; devices notice at once."""
+        for device in self.devices.values():
+            device.lose_origin()
+
+    def restore_origin(self) -> None:
+        """Let the origin be reachable again."""
+        for device in self.devices.values():
+            device.regain_origin()
+
+    # -- running -----------------------------------------------------------------------
 
     def run(self, seconds: float) -> Figures:
         """Run until every living device has what it wants, or time is up."""

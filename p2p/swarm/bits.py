@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 
 _WORD = 1024
 _WORD_MASK = (1 << _WORD) - 1
+_WIDE = 2048
 
 
 def span(first: int, count: int) -> int:
@@ -25,10 +26,22 @@ def pack(members: Iterable[int]) -> int:
     if not numbers:
         return 0
     base = min(numbers)
+    width = max(numbers) - base
+    if width > _WIDE:
+        return _pack_wide(numbers, base, width)
     word = 0
     for number in numbers:
         word |= 1 << (number - base)
     return word << base
+
+
+def _pack_wide(numbers: list[int], base: int, width: int) -> int:
+    # Each `|=` on an integer would copy all of it.
+    octets = bytearray(width // 8 + 1)
+    for number in numbers:
+        offset = number - base
+        octets[offset >> 3] |= 1 << (offset & 7)
+    return int.from_bytes(octets, "little") << base
 
 
 def less(bits: int, minus: int) -> int:

@@ -206,6 +206,13 @@ class Catalogue:
             return _METADATA_BYTES
         return int(self._typical_bytes)
 
+    def expect_sum(self, bits: int) -> int:
+        """Return about how many bytes so many objects have together."""
+        large = bits & self.large
+        content = less(bits, self.metadata | large).bit_count()
+        size = sum(self.sizes[item] for item in each(large))
+        return size + int(content * self._typical_bytes)
+
     # -- units ---------------------------------------------------------------------
 
     def add_units(self, item: int, size: int) -> tuple[int, int]:

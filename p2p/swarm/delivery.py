@@ -115,6 +115,7 @@ def hashes_delivered(parts: Parts, event: e.HashesDelivered, now: float) -> None
         site.drop(event.peer, Blame.UNREQUESTED, now)
         return
     del request.items[item]
+    neighbour.fed = now
     request.delivered += 1
     site.catalogue.shift(Step.RETURN, 1 << item)
     if parts.splits.take_hashes(item, event):

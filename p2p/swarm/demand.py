@@ -21,6 +21,8 @@ from p2p.swarm.site import Site
 
 # Lists of hashes asked of one neighbour at once; each is one round trip.
 _HASH_REQUESTS = 8
+# What such a list is taken to weigh, so that its giver may be found slow.
+_PAGE_BYTES = 4096
 
 
 class Demand:
@@ -30,18 +32,21 @@ class Demand:
         self._site = site
         self._splits = splits
         self._ownership = ownership
+        self._accounted = 0.0
 
     def run(self, now: float) -> None:
         """Ask whoever has room, the least loaded first, until nobody has."""
         site = self._site
         self._ask_hashes(now)
-        if not site.catalogue.having(State.OPEN):
-            return
+        is_due = now >= self._accounted + liveness.ACCOUNTING
+        if is_due:
+            self._accounted = now
         ready: list[Neighbour] = []
+        anything = site.catalogue.having(State.OPEN)
         for neighbour in site.neighbours.values():
-            if neighbour.is_spared:
+            if is_due and neighbour.is_spared:
                 self._account(neighbour, now)
-            if self._has_room(neighbour, now):
+            if anything and self._has_room(neighbour, now):
                 ready.append(neighbour)
         while ready and self._memory_left() > 0:
             neighbour = min(ready, key=_load)
@@ -125,7 +130,7 @@ class Demand:
         neighbour.grace.watch(now, waiting=neighbour.is_spared, won=won)
 
     def _ask_hashes(self, now: float) -> None:
-        """Ask for unit hashes: little to send, and what follows is most of all bytes."""
+        """Ask for unit hashes: they are short, and units are most of all bytes."""
         site = self._site
         catalogue = site.catalogue
         lacking = catalogue.having(State.OPEN) & catalogue.large | self._splits.paging
@@ -144,7 +149,8 @@ class Demand:
     def _ask_page(self, neighbour: Neighbour, item: int, now: float) -> None:
         split = self._splits.get(item)
         first = split.listed if split is not None else 0
-        request = self._site.open(neighbour, Kind.HASHES, [item], left=0, now=now)
+        size = _PAGE_BYTES
+        request = self._site.open(neighbour, Kind.HASHES, [item], left=size, now=now)
         request.first = first
         self._site.catalogue.shift(Step.ASK, 1 << item)
         self._splits.paging = less(self._splits.paging, 1 << item)

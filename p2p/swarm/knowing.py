@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 from p2p.swarm import event as e
 from p2p.swarm.action import Blame, DropPeer
-from p2p.swarm.bits import each, less, pack
+from p2p.swarm.bits import less, pack
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.liveness import note_life
 from p2p.swarm.neighbour import Kind, Neighbour
@@ -14,8 +12,6 @@ from p2p.swarm.parts import Parts
 
 # What one neighbour may say that it fetches at once.
 _MAX_FETCHING = 64
-# More objects at once are a map: what was there before us is no progress.
-_MAX_CREDITED = 4096
 
 
 def joined(parts: Parts, event: e.PeerJoined, now: float) -> None:
@@ -69,10 +65,7 @@ def have_changed(parts: Parts, event: e.HaveChanged, now: float) -> None:
         return
     items = site.catalogue.find_all(event.names)
     bits = pack(items)
-    for item in items:
-        split = parts.splits.get(item)
-        if split is not None:
-            bits |= split.bits
+    bits |= parts.splits.units_of(bits)
     for had in event.units:
         bits |= _units(parts, neighbour, had)
     if event.mapped is not None:
@@ -103,9 +96,7 @@ def _credit(parts: Parts, neighbour: Neighbour, bits: int, now: float) -> None:
     site = parts.site
     fresh = less(bits, neighbour.announced) & site.catalogue.having(State.OPEN)
     if fresh:
-        some = islice(each(fresh), _MAX_CREDITED)
-        size = sum(site.catalogue.expect_bytes(item) for item in some)
-        _believe(parts, neighbour, size, now)
+        _believe(parts, neighbour, site.catalogue.expect_sum(fresh), now)
 
 
 def _believe(parts: Parts, neighbour: Neighbour, size: int, now: float) -> None:
@@ -130,6 +121,7 @@ def ask_answered(parts: Parts, event: e.AskAnswered, now: float) -> None:
     items = site.end(neighbour, request, now)
     site.answers += 1
     note_life(site, neighbour, now)
+    neighbour.fed = now
     present: list[int] = []
     for item, size in zip(items, event.sizes, strict=False):
         if size is not None:

@@ -83,6 +83,14 @@ class Splits:
             return None
         return split
 
+    def units_of(self, objects: int) -> int:
+        """Return all units of those of the objects that are cut."""
+        bits = 0
+        for item, split in self._open.items():
+            if objects >> item & 1:
+                bits |= split.bits
+        return bits
+
     # -- hashes --------------------------------------------------------------------
 
     def take_hashes(self, item: int, page: HashesDelivered) -> bool:

@@ -17,6 +17,10 @@ from p2p.swarm.lifecycle import State
 from p2p.swarm.neighbour import Kind, Neighbour
 from p2p.swarm.site import Site
 
+# Time lost by sparing a neighbour is counted so often.
+ACCOUNTING = 0.02
+# Requests that another neighbour could fulfil.
+_GIVING = {Kind.BATCH, Kind.UNIT, Kind.HASHES}
 # A queue that does not get shorter for so long is not being served.
 _QUEUE_STANDS = 1.0
 # A duplicate must save at least so much.
@@ -66,7 +70,8 @@ def deadline(site: Site, neighbour: Neighbour, after: float) -> float:
     if after < neighbour.rest < soonest:
         soonest = neighbour.rest
     if neighbour.is_spared:
-        soonest = min(soonest, neighbour.grace.deadline() or inf)
+        grace = neighbour.grace.deadline() or inf
+        soonest = min(soonest, max(grace, after + ACCOUNTING))
     for until, _ in neighbour.deferred:
         soonest = min(soonest, until)
     return soonest
@@ -104,7 +109,7 @@ def review_speed(site: Site, now: float) -> None:
             etas[neighbour] = neighbour.eta() or now - neighbour.fed
     for neighbour, eta in etas.items():
         others = [other for who, other in etas.items() if who is not neighbour]
-        usual = median_low(others) if others else eta
+        usual = median_low(others) if others else 0.0
         bound = max(site.tuning.least_eta, site.tuning.slow_ratio * usual)
         stands = neighbour.queued and now - neighbour.shrunk > _QUEUE_STANDS
         neighbour.snubbed = bool(stands) or eta > bound
@@ -120,7 +125,7 @@ def _relieve(site: Site, neighbour: Neighbour, now: float) -> None:
             others |= other.offers(now)
     for request in list(neighbour.requests.values()):
         bits = pack(request.items)
-        if request.kind in {Kind.BATCH, Kind.UNIT} and bits & others:
+        if request.kind in _GIVING and bits & others:
             neighbour.defer(bits, now + _DEFER)
             site.cancel(neighbour, request, now)
 

@@ -125,7 +125,7 @@ class Bulk:
         self._queue: deque[_Want] = deque()
         self._later: list[tuple[float, int, _Want]] = []
         self._order = itertools.count()
-        self._transfers = 0
+        self._asked: set[_Want] = set()
         self._silent = 0
         self._hold_until = 0.0
         self._out: list[ObjectEvent] = []
@@ -146,7 +146,7 @@ class Bulk:
         want = _Want(name, form)
         self._wants[name] = want
         self._queue.append(want)
-        if self._transfers < DEPTH:
+        if len(self._asked) < DEPTH:
             self._inbox.nudge()
 
     def forget(self, name: ObjectName) -> None:
@@ -197,7 +197,7 @@ class Bulk:
 
     def _next_start(self) -> float:
         """Return when something can be started that could not before."""
-        if self._transfers >= DEPTH:
+        if len(self._asked) >= DEPTH:
             return float("inf")
         if self._queue:
             return self._hold_until
@@ -209,7 +209,7 @@ class Bulk:
             self._queue.appendleft(heapq.heappop(self._later)[2])
         if now < self._hold_until:
             return
-        while self._queue and self._transfers < DEPTH:
+        while self._queue and len(self._asked) < DEPTH:
             want = self._queue.popleft()
             # What was forgotten stays in the queue until its turn comes.
             if self._wants.get(want.name) is want:
@@ -233,7 +233,7 @@ class Bulk:
             resume=resume,
             tag=want,
         )
-        self._transfers += 1
+        self._asked.add(want)
         self._source.counters.requests += 1
 
     def _template(
@@ -282,7 +282,7 @@ class Bulk:
                 self._fail(want, transfer, error, None)
 
     def _end(self, want: _Want, transfer: Transfer) -> None:
-        self._transfers -= 1
+        self._asked.discard(want)
         want.transfer = None
         kind = want.name.type.extension
         self._source.counters.bytes[kind] += transfer.received
@@ -392,7 +392,7 @@ class Bulk:
 
     def _withdraw(self, which: Callable[[Transfer], bool]) -> None:
         """Put back into the queue what was asked and not answered yet."""
-        for want in self._wants.values():
+        for want in list(self._asked):
             transfer = want.transfer
             if transfer is not None and not transfer.status and which(transfer):
                 self._inbox.cancel(transfer)

@@ -235,11 +235,10 @@ class Engine:
         if not host.multiplexed:
             self._plain_running += change
 
-    def _release(self, transfer: Transfer) -> None:
+    def _release(self, transfer: Transfer, *, clean: bool = False) -> None:
         handle, host = self._running.pop(transfer)
         self._multi.remove(handle)
-        ended = transfer.outcome is not None and transfer.outcome[0] == 0
-        self._handles.give(handle, clean=ended)
+        self._handles.give(handle, clean=clean)
         self._count(host, -1)
 
     # -- going on and ending ----------------------------------------------------------
@@ -295,24 +294,23 @@ class Engine:
         if error is not None:
             self._end(transfer, Failed(transfer, error))
             return
+        clean = transfer.outcome is not None
+        event: Event | None = None
         try:
-            redirected = transfer.redirect()
-            if not redirected:
-                self._end(transfer, Done(transfer, transfer.result()))
+            if not transfer.redirect():
+                event = Done(transfer, transfer.result())
         except Exception as wrong:  # noqa: BLE001 - as in _go_on
-            self._end(transfer, Failed(transfer, wrong))
-        else:
-            if redirected:
-                self._requeue(transfer)
-
-    def _requeue(self, transfer: Transfer) -> None:
-        self._release(transfer)
+            event = Failed(transfer, wrong)
+        if event is not None:
+            self._end(transfer, event, clean=clean)
+            return
+        self._release(transfer, clean=clean)
         # At the head of its queue, for it has waited already.
         transfer.lane.waiting.appendleft(transfer)
         self._waiting[transfer.lane] = None
 
-    def _end(self, transfer: Transfer, event: Event) -> None:
-        self._release(transfer)
+    def _end(self, transfer: Transfer, event: Event, *, clean: bool = False) -> None:
+        self._release(transfer, clean=clean)
         self.emit(transfer.lane, event)
 
     # -- consumers that fall behind and catch up -------------------------------------

@@ -13,6 +13,8 @@ _MAX_BOUNDARY = 70  # RFC 2046 §5.1.1
 
 def boundary_of(content_type: str) -> bytes | None:
     """Return the boundary of a multipart body; None for any other content type."""
+    if not content_type.lower().startswith("multipart/"):
+        return None
     message = email.message.Message()
     message["Content-Type"] = content_type
     if message.get_content_type() != "multipart/form-data":

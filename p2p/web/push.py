@@ -8,9 +8,9 @@ only names what is complete.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import trio
 
@@ -35,6 +35,9 @@ from p2p.web.treehub_client import RefRefusedError, TreeHubClient
 # 409 tells if that was wrong.
 _ABSENT_STREAK = 32
 _PACKERS = 4
+_GROUP = 16
+# What the packages of a group may take up together, but for the last one.
+_GROUP_BYTES = 4 << 20
 
 Signatures = Literal["none", "present", "sent", "refused"]
 
@@ -245,38 +248,49 @@ class Push:
 
     async def _ensure_all(self, names: Sequence[ObjectName]) -> None:
         """Have the origin hold these objects; the first error ends it."""
-        waiting = iter(names)
-        errors: list[Error] = []
+        groups = [names[at : at + _GROUP] for at in range(0, len(names), _GROUP)]
+        # More than are asked and sent at once, so that some can be packed meanwhile.
+        await _for_each(groups, self._ensure_group, 1 + -(-self._client.jobs // _GROUP))
 
-        async def work(scope: trio.CancelScope) -> None:
-            try:
-                for name in waiting:
-                    await self._ensure(name)
-            except Error as error:
-                errors.append(error)
-                scope.cancel()
+    async def _ensure_group(self, names: Sequence[ObjectName]) -> None:
+        """Have the origin hold a few objects, packed together: threads are dear."""
+        absent: list[ObjectName] = []
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(self._client.jobs, len(names))):
-                nursery.start_soon(work, nursery.cancel_scope)
-        if errors:
-            raise errors[0]
-
-    async def _ensure(self, name: ObjectName) -> None:
-        if self._ask_first(name) and await self._client.has(name):
+        async def ask(name: ObjectName) -> None:
+            if not await self._client.has(name):
+                absent.append(name)
+                self._tally.absent_streak += 1
+                return
             self._tally.present += 1
             self._tally.absent_streak = 0
-        else:
-            await self._send(name)
-        self.status.done_objects += 1
+            self.status.done_objects += 1
 
-    def _ask_first(self, name: ObjectName) -> bool:
-        """Tell whether asking is cheaper than sending, as far as can be guessed."""
+        large = [name for name in names if self._is_large(name)]
+        small = [name for name in names if name not in large]
+        asked = large
         if self._tally.absent_streak < _ABSENT_STREAK:
-            return True
+            asked, small = [*small, *large], []
+        await _for_each(asked, ask, _GROUP)
+        small += [name for name in absent if name not in large]
+        while small:
+            packed = await trio.to_thread.run_sync(
+                _pack_some, self._repo, small, limiter=self._packers
+            )
+            small = small[len(packed) :]
+            try:
+                await _for_each(packed, self._upload, _GROUP)
+            finally:
+                for _, package in packed:
+                    package.close()
+        for name in absent:
+            if name in large:
+                await self._send(name)
+
+    def _is_large(self, name: ObjectName) -> bool:
         try:
             size = os.lstat(self._repo.object_path(name)).st_size
         except FileNotFoundError:
+            # Perhaps in a parent repository; packing will tell.
             return False
         return size > IN_MEMORY_BYTES
 
@@ -285,16 +299,21 @@ class Push:
             pack, self._repo, name, limiter=self._packers
         )
         try:
-            new = await self._client.upload(name, package)
+            await self._upload((name, package))
         finally:
             package.close()
-        if new:
+
+    async def _upload(self, item: tuple[ObjectName, Package]) -> None:
+        name, package = item
+        if await self._client.upload(name, package):
             self.status.sent_objects += 1
             self.status.sent_bytes += package.size
             self._tally.absent_streak += 1
         else:
             self._tally.present += 1
             self._tally.absent_streak = 0
+        if name.type is not ObjectType.COMMIT:
+            self.status.done_objects += 1
 
     async def _push_detached(self, commit: Checksum) -> Signatures:
         """Send detached metadata if it has what the origin's lacks."""
@@ -360,6 +379,46 @@ class Push:
             "from, so --force is safe."
         )
         return error
+
+
+_Item = TypeVar("_Item")
+
+
+async def _for_each(
+    items: Sequence[_Item], do: Callable[[_Item], Awaitable[None]], tasks: int
+) -> None:
+    """Do something for all items, several at once; the first Error ends it."""
+    waiting = iter(items)
+    errors: list[Error] = []
+
+    async def work(scope: trio.CancelScope) -> None:
+        try:
+            for item in waiting:
+                await do(item)
+        except Error as error:
+            errors.append(error)
+            scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(min(tasks, len(items))):
+            nursery.start_soon(work, nursery.cancel_scope)
+    if errors:
+        raise errors[0]
+
+
+def _pack_some(
+    repo: Repo, names: Sequence[ObjectName]
+) -> list[tuple[ObjectName, Package]]:
+    """Pack the first of these small objects, as many as fit into memory well."""
+    packed: list[tuple[ObjectName, Package]] = []
+    size = 0
+    for name in names:
+        package = pack(repo, name)
+        packed.append((name, package))
+        size += package.size
+        if size > _GROUP_BYTES:
+            break
+    return packed
 
 
 async def push(repo: Repo, client: TreeHubClient, request: PushRequest) -> PushResult:

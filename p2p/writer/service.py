@@ -33,7 +33,7 @@ from p2p.ostree.messages import (
 )
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_metadata
 from p2p.ostree.publish import NewCommit, Publication, is_complete
-from p2p.ostree.refs import RefPath, check_ref
+from p2p.ostree.refs import RefPath, check_ref, mirror_ref
 from p2p.ostree.repo import Repo
 from p2p.ostree.stage import Stage
 from p2p.ostree.summary import keep_summary
@@ -238,6 +238,6 @@ def _branch(ref: RefPath, remote: RemoteConfig) -> tuple[str, str | None]:
             return check_ref(ref.removeprefix(place)), demanded
     if ref.startswith("mirrors/"):
         _, collection, branch = (*ref.split("/", 2), "")[:3]
-        if demanded in (None, collection):
-            return check_ref(branch), collection
+        if demanded in (None, collection) and ref == mirror_ref(collection, branch):
+            return branch, collection
     raise FormatError(f"ref {ref[:100]!r} is not for remote {remote.name!r} to set")

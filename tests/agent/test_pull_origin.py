@@ -232,7 +232,7 @@ async def test_a_directory_that_is_wrong_is_refused_too(
 
 
 @pytest.mark.parametrize(
-    ("path", "handler", "code"),
+    "path,handler,code",
     [
         (f"/refs/heads/{REF}", status(500), 25),
         (f"/refs/heads/{REF}", body(b"not a checksum"), 25),

@@ -217,6 +217,39 @@ def test_a_directory_pruned_between_two_looks_is_missing(stage: Stage) -> None:
     assert not survey.complete
 
 
+def test_what_another_repository_has_is_copied_and_counts_as_local(
+    stage: Stage,
+) -> None:
+    told = []
+    elsewhere = {ROOT, *FILES}
+    survey = Survey(
+        stage.holdings,
+        elsewhere=elsewhere.__contains__,
+        on_cached=lambda: told.append(1),
+    )
+    survey.add_commit(SAMPLE.commit)
+    assert told == [1]
+    assert not survey.complete
+    assert list(survey.take_cached()) == [ROOT]
+    assert list(survey.take_cached()) == []
+    survey.add_dirtree(ROOT, SAMPLE.objects[ROOT])
+    survey.acknowledge_copies({ROOT: 100})
+    assert survey.local == Tally(1, 100)
+    missing = {name.type for name in survey.take_all()}
+    assert missing == {ObjectType.DIRTREE, ObjectType.DIRMETA}
+
+
+def test_what_could_not_be_copied_is_fetched(stage: Stage) -> None:
+    survey = Survey(stage.holdings, elsewhere={ROOT}.__contains__)
+    survey.add_commit(SAMPLE.commit)
+    before = len(survey.missing_metadata)
+    survey.miss(survey.take_cached())
+    survey.miss([next(iter(FILES))])
+    assert len(survey.missing_metadata) == before + 1
+    assert len(survey.missing_content) == 1
+    assert not survey.awaited
+
+
 def test_it_says_how_far_it_is(stage: Stage) -> None:
     survey = Survey(stage.holdings)
     survey.add_commit(SAMPLE.commit)

@@ -301,6 +301,13 @@ async def test_a_writer_process_stages_for_its_agent(repo: Repo) -> None:
         assert await writer.call(Sync()) == Done()
 
 
+async def test_settings_count_instead_of_the_repositorys(repo: Repo) -> None:
+    settings = {"min-free-space-size": "1000000TB"}
+    async with open_process_writer(repo.path, settings) as writer:
+        with pytest.raises(NoSpaceError, match="must stay free"):
+            await writer.call(StageObjects(((NAME, Form.CANONICAL, DATA),)))
+
+
 async def test_what_keeps_the_writer_from_opening_is_raised(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not an OSTree repository") as caught:
         async with open_process_writer(str(tmp_path)):

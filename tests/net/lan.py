@@ -31,8 +31,12 @@ class Interfaces:
         self._interfaces = interfaces
         self._changed = trio.Event()
         self.closed = False
+        self.failures = 0
 
     def read(self) -> tuple[Interface, ...]:
+        if self.failures:
+            self.failures -= 1
+            raise TransportError("the network interfaces cannot be read")
         return self._interfaces
 
     async def wait(self) -> None:
@@ -54,6 +58,7 @@ class Lan:
     Attributes:
         said: everything that was said: when, by whom, on which link, and what.
         broken: links that cannot be opened.
+        stuck: links where nothing can be said or asked.
         silent: instances that answer no more.
 
     """
@@ -63,6 +68,7 @@ class Lan:
         default_factory=list
     )
     broken: set[int] = field(default_factory=set)
+    stuck: set[int] = field(default_factory=set)
     silent: set[InstanceId] = field(default_factory=set)
 
     def door(self) -> MakeDoor:
@@ -111,6 +117,8 @@ class LanDoor:
 
     async def announce(self, link: int, announcement: Announcement | None) -> None:
         await trio.lowlevel.checkpoint()
+        if link in self._lan.stuck:
+            raise TransportError("mDNS: stuck")
         said: Heard | Lost
         if announcement is None:
             if self._said.pop(link, None) is None:
@@ -128,6 +136,8 @@ class LanDoor:
     async def ask(self, link: int, name: str) -> None:
         await trio.lowlevel.checkpoint()
         self.asked.append(name)
+        if link in self._lan.stuck:
+            raise TransportError("mDNS: stuck")
         for door in self._lan.doors:
             if label(door._own) == name and door._own not in self._lan.silent:
                 self._hear(door._heard(link))

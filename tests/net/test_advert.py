@@ -26,7 +26,8 @@ from p2p.ostree.objects import Checksum
 INSTANCE = InstanceId(bytes(range(16)))
 OTHER = InstanceId(bytes(range(16, 32)))
 FLEET = AdvertKey.fleet(b"correct horse battery staple")
-VECTORS = json.loads((Path(__file__).parent / "data" / "advert.json").read_text())
+_FILE = Path(__file__).parents[2] / "docs" / "vectors" / "advert.json"
+VECTORS = json.loads(_FILE.read_text())
 
 instances = st.binary(min_size=16, max_size=16).map(InstanceId)
 commits = st.binary(min_size=32, max_size=32).map(lambda raw: Checksum(raw.hex()))

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-VECTORS = json.loads((Path(__file__).parent / "data" / "advert.json").read_text())
+_FILE = Path(__file__).parents[2] / "docs" / "vectors" / "advert.json"
+VECTORS = json.loads(_FILE.read_text())
 
 
 def _records(rdata: bytes) -> dict[str, bytes]:

@@ -204,6 +204,37 @@ async def test_an_interface_that_cannot_be_opened_is_tried_again(
         assert set(one.interfaces) == {ETH1, ETH2}
 
 
+async def test_trouble_with_mdns_is_logged_and_outlived(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    lan = Lan()
+    async with agent(lan, 1) as one, agent(lan, 2) as two:
+        two.advertiser.publish(advert(2), 1002)
+        await following(one)
+        lan.stuck.add(1)
+        one.advertiser.publish(advert(1), 1001)
+        await one.unreachable(instance(2))
+        await trio.sleep(1)
+        assert caplog.text.count("mDNS: stuck") == 2
+        lan.stuck.clear()
+        one.advertiser.publish(advert(1, 2), 1001)
+        assert isinstance(await following(two), PeerAppeared)
+
+
+async def test_interfaces_that_cannot_be_read_for_a_while_are_read_later(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = Interfaces(ETH1)
+    async with agent(Lan(), 1, source=source) as one:
+        source.failures = 2
+        source.become(ETH1, ETH2)
+        await trio.sleep(1)
+        assert "cannot be read" in caplog.text
+        assert set(one.interfaces) == {ETH1}
+        await trio.sleep(2 * RETRY_SECONDS)
+        assert set(one.interfaces) == {ETH1, ETH2}
+
+
 async def test_a_neighbour_that_vanished_is_asked_for_and_forgotten(
     autojump_clock: MockClock,
 ) -> None:

@@ -199,6 +199,15 @@ async def test_other_people_s_services_are_not_kept(lo: Interface) -> None:
         assert door.counts()["not about us"] >= 50
 
 
+async def test_the_library_s_errors_are_ours(lo: Interface) -> None:
+    who = some_instance()
+    async with opened(lo, who) as (door, _):
+        await door.announce(lo.index, announcement(who, 1001))
+        door._responders[lo.index]._said = None
+        with pytest.raises(TransportError, match="ServiceNameAlreadyRegistered"):
+            await door.announce(lo.index, announcement(who, 1001))
+
+
 async def test_avahi_s_way_to_share_the_port_works_with_ours(lo: Interface) -> None:
     # As avahi-daemon opens it: SO_REUSEADDR and SO_REUSEPORT on the wildcard.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from p2p.errors import FormatError, SourceTreeError
-from p2p.ostree import commit as committing
 from p2p.ostree.commit import CommitOptions, commit_tree
 from p2p.ostree.config import RepoMode
 from p2p.ostree.gvariant import Variant
@@ -15,7 +14,7 @@ from p2p.ostree.objects import ObjectName, ObjectType, parse_metadata
 from p2p.ostree.prune import prune
 from p2p.ostree.repo import Repo
 from p2p.ostree.sizes import parse_sizes
-from p2p.ostree.source import SMALL_BYTES, SourceOptions
+from p2p.ostree.source import SMALL_BYTES, Source, SourceOptions
 from p2p.ostree.summary import parse_summary
 from p2p.ostree.transaction import Transaction
 from p2p.ostree.tree import FileEntry, find, list_tree
@@ -150,7 +149,7 @@ def test_objects_that_are_pruned_meanwhile_are_written_again(
     repo = make(tmp_path)
     orphan = commit_tree(repo, tree, CommitOptions(branch=None))
     real = Transaction.publish
-    pruned = []
+    pruned: list[bool] = []
 
     def prune_first(self: Transaction, *args: object, **options: object) -> object:
         if not pruned:
@@ -210,7 +209,7 @@ def test_an_error_in_a_thread_is_told(
     def fail(*_args: object) -> object:
         raise SourceTreeError("cannot be read")
 
-    monkeypatch.setattr(committing.Source, "read", fail)
+    monkeypatch.setattr(Source, "read", fail)
     with pytest.raises(SourceTreeError, match="cannot be read"):
         commit_tree(repo, tree, MAIN)
     assert list(repo.all_objects()) == []

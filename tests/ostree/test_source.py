@@ -228,7 +228,7 @@ def test_a_file_that_grows_while_it_is_read_is_read_again(
 ) -> None:
     (tmp_path / "x").write_bytes(b"short")
     real = os.read
-    grown = []
+    grown: list[bool] = []
 
     def grow_first(fd: int, size: int) -> bytes:
         if not grown:

@@ -696,6 +696,43 @@ def test_a_recovery_waits_for_whoever_works_in_the_store(
     Stage(repo, boot_id=AFTER_A_POWER_CUT).close()
 
 
+def test_of_two_that_wait_to_recover_the_second_finds_it_done(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage_and_die(repo)
+    real = Stage._is_recovered
+    asked: list[bool] = []
+
+    def is_recovered(stage: Stage) -> bool:
+        asked.append(real(stage))
+        if len(asked) == 1:
+            # Another one was waiting for the lock too, and came first.
+            Path(stage._state_path("boot")).write_text(AFTER_A_POWER_CUT)
+        return asked[-1]
+
+    monkeypatch.setattr(Stage, "_is_recovered", is_recovered)
+    tear(place(repo, SAMPLE.name))
+    with Stage(repo, boot_id=AFTER_A_POWER_CUT):
+        assert asked == [False, True]
+        assert SAMPLE.name in staged(repo)
+
+
+def test_a_recovery_that_fails_lets_go_of_the_store(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    stage_and_die(repo)
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_module, "syncfs", fail)
+        with pytest.raises(RepositoryError, match="Input/output"):
+            Stage(repo, boot_id=AFTER_A_POWER_CUT)
+    assert len(os.listdir("/proc/self/fd")) == before
+    Stage(repo, boot_id=AFTER_A_POWER_CUT).close()
+
+
 def test_a_store_that_cannot_be_opened_leaves_nothing_open(repo: Repo) -> None:
     Stage(repo).close()
     shutil.rmtree(store(repo) / "tmp")

@@ -16,6 +16,7 @@ from p2p.ostree.messages import (
     Done,
     Failed,
     Form,
+    KeepSummary,
     Publish,
     Rejection,
     Reply,
@@ -37,6 +38,7 @@ KINDS = [
     "StageSignatures",
     "Sync",
     "Publish",
+    "KeepSummary",
     "Done",
     "Failed",
 ]
@@ -83,6 +85,7 @@ messages: st.SearchStrategy[Request | Reply] = st.one_of(
     st.builds(
         Done, st.lists(st.builds(Rejection, names, texts), max_size=3).map(tuple)
     ),
+    st.builds(KeepSummary, texts, small, st.none() | small),
     st.builds(Failed, texts, texts, texts),
 )
 

@@ -33,6 +33,7 @@ from p2p.ostree.messages import (
     Done,
     Failed,
     Form,
+    KeepSummary,
     Publish,
     Request,
     StageObjects,
@@ -42,6 +43,7 @@ from p2p.ostree.messages import (
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.ostree.refs import RefPath, head, mirror_ref, remote_ref
 from p2p.ostree.repo import Repo
+from p2p.ostree.summary import Summary
 from p2p.writer.service import MAX_UPLOADS, WriterService
 from tests.oracle import closure, dangling, walk_objects
 from tests.ostree.samples import (
@@ -380,6 +382,9 @@ async def test_a_commit_for_another_branch_is_not_published(
         (remote_ref("p", "main"), "main"),
         (mirror_ref("org.example.Os", "main"), "main"),
         (RefPath("mirrors/None/main"), "main"),
+        (RefPath("mirrors/org.example.Os"), "main"),
+        (RefPath("mirrors/../main"), "main"),
+        (RefPath("mirrors/"), "main"),
         (RefPath("main"), "main"),
         (RefPath("heads/../../config"), "main"),
         (RefPath("../../outside"), "main"),
@@ -492,6 +497,38 @@ async def test_a_commit_that_was_deleted_here_can_come_back(
     await writer.call(staging(SAMPLE))
     await writer.call(publishing(SAMPLE))
     assert not repo.is_tombstoned(SAMPLE.checksum)
+
+
+async def test_a_mirrors_commit_must_be_bound_to_the_collection_it_is_kept_under(
+    repo: Repo, writer: Writer
+) -> None:
+    """The remote itself has no collection."""
+    bound = sample(TREE, collection="org.example.Os")
+    await writer.call(staging(bound))
+    with pytest.raises(BindingError, match=r"org\.example\.Os"):
+        await writer.call(publishing(bound, mirror_ref("org.example.Other", "main")))
+    ref = mirror_ref("org.example.Os", "main")
+    await writer.call(publishing(bound, ref))
+    assert [found for found, _ in repo.refs.all()] == [ref]
+
+
+async def test_a_mirror_keeps_the_summary_that_its_remote_vouches_for(
+    repo: Repo, writer: Writer
+) -> None:
+    data = Summary().serialize()
+    await writer.call(KeepSummary("o", data, b"signature"))
+    for name, expected in (("summary", data), ("summary.sig", b"signature")):
+        assert _read(repo, name) == expected
+    with pytest.raises(FormatError):
+        await writer.call(KeepSummary("o", b"no summary", None))
+    configure(repo, gpg_verify_summary="true")
+    with pytest.raises(Error):
+        await writer.call(KeepSummary("o", data, None))
+    assert _read(repo, "summary") == data
+
+
+def _read(repo: Repo, name: str) -> bytes:
+    return Path(repo.path, name).read_bytes()
 
 
 # -- the service alone ---------------------------------------------------------------
