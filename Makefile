@@ -9,14 +9,7 @@
 BIN := .venv/bin
 SOURCES := p2p tests $(wildcard bench examples)
 # Pure modules: their own unit and property tests reach every branch.
-CORE := p2p/net/admission.py \
-    p2p/net/advert.py \
-    p2p/net/gate.py \
-    p2p/net/interfaces.py \
-    p2p/net/neighbours.py \
-    p2p/net/target.py \
-    p2p/net/x509.py \
-    p2p/ostree/filez.py \
+CORE := p2p/ostree/filez.py \
     p2p/ostree/gvariant.py \
     p2p/ostree/objects.py \
     p2p/ostree/walk.py \

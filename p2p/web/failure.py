@@ -49,6 +49,7 @@ def _not_http(message: str) -> Error:
 
 _UNSUPPORTED_PROTOCOL = 1
 _SSL_CONNECT = 35
+_CA_FILE = 77
 _SEND, _RECV = 55, 56
 _KINDS: dict[int, Callable[[str], Error]] = {
     3: lambda message: ConfigError("URL", message),
@@ -87,6 +88,8 @@ _KINDS: dict[int, Callable[[str], Error]] = {
 
 def error_of(code: int, message: str, url: str) -> Error:
     """Return the error for a CURLcode; `url` is fit to be shown."""
+    if code == _CA_FILE and not message:  # GnuTLS does not say more
+        message = "the file of CA certificates cannot be read"
     text = f"{url}: {message or f'libcurl error {code}'}"
     lower = message.lower()
     if code == _UNSUPPORTED_PROTOCOL:

@@ -25,6 +25,7 @@ from p2p.web.failure import TlsError, error_of
         (97, "SOCKS handshake failed", ConnectError),
         (100, "Too large response headers", LimitError),
         (43, "", TransportError),
+        (77, "", TlsError),
     ],
 )
 def test_a_code_becomes_the_error_that_says_whose_fault_it_is(
