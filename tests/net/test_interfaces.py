@@ -127,6 +127,10 @@ def test_what_is_on_the_link() -> None:
     assert not it.holds(ipaddress.ip_address("192.0.2.2"))
 
 
+def test_a_wide_prefix_does_not_lead_to_the_loopback() -> None:
+    assert not reaches(interface("eth0", "64.0.0.1/2"), "127.0.0.1")
+
+
 def test_an_address_for_one_machine_reaches_nobody() -> None:
     it = interface("eth0", "192.0.2.1/32", "fd00::1/128", "fe80::1/64")
     assert not reaches(it, "192.0.2.1")
