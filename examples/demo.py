@@ -22,7 +22,7 @@ P2P = [sys.executable, "-m", "p2p"]
 REF = "os/demo"
 # Enough of an operating system to be real, and little enough to take a minute.
 SOURCES = ("bin", "sbin", "lib/python3", "share/doc", "lib/x86_64-linux-gnu")
-MAX_BYTES = 400 << 20
+MAX_BYTES = 250 << 20
 
 
 def say(text: str) -> None:
