@@ -174,7 +174,7 @@ async def test_a_user_in_the_url_or_in_the_credentials_is_let_in(
     async with treehub(tmp_path / "store", credentials=only) as hub:
         with pytest.raises(CredentialsError):
             await go(local, hub.url)
-        user = Credentials(basic=BasicUser(user="user", password="pass"))  # noqa: S106
+        user = Credentials(basic=BasicUser(user="user", password="pass"))
         await go(local, hub.url, credentials=user)
         inside = hub.url.replace("http://", "http://user:pass@")
         assert (await go(local, inside)).sent_objects == 0

@@ -1,0 +1,361 @@
+"""The agent's configuration: TOML files, every key with a default.
+
+Read in this order, later ones count key by key, `[[follow]]` adds up:
+
+    /usr/lib/ostree-p2p/agent.d/*.toml
+    /etc/ostree-p2p/agent.toml
+    /etc/ostree-p2p/agent.d/*.toml
+    $XDG_CONFIG_HOME/ostree-p2p/agent.toml    unless root reads it
+
+With no file at all the agent works, shares nothing and follows nothing.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from p2p.agent.table import Table
+from p2p.errors import ConfigError, FormatError
+from p2p.net.identity import Membership
+from p2p.net.target import DEFAULT_PORT, Target, parse_target
+from p2p.ostree.config import REMOTE_NAME
+from p2p.ostree.refs import check_ref
+
+VENDOR_DIRECTORY = "/usr/lib/ostree-p2p/agent.d"
+SYSTEM_DIRECTORY = "/etc/ostree-p2p"
+SYSTEM_REPO = "/sysroot/ostree/repo"
+_MAX_FILE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The files that make this device a member of a fleet; paths.
+
+    Attributes:
+        secret: of the fleet, keys what is said by mDNS; None: filters are not keyed.
+
+    """
+
+    authority: str
+    certificate: str
+    key: str
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow:
+    """A branch to keep up with.
+
+    Attributes:
+        remote, ref: as in `REMOTE:REF`.
+        url, key: make the remote where the repository does not have it.
+        deploy: whether each new commit is deployed.
+
+    """
+
+    remote: str
+    ref: str
+    url: str | None = None
+    key: str | None = None
+    deploy: bool = False
+
+    @property
+    def refspec(self) -> str:
+        """`REMOTE:REF`."""
+        return f"{self.remote}:{self.ref}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployTarget:
+    """Where commits are deployed: a directory of trees, or a sysroot; one is given."""
+
+    tree: str | None = None
+    sysroot: str | None = None
+    os: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything that is settable, with its default.
+
+    Attributes:
+        repo: path of the repository.
+        state: directory of what must outlast a restart.
+        socket: path of the local API.
+        writer: `thread`, `process`, or the path of a writer's socket.
+        site: name of the site; empty: all neighbours on the link are of it.
+        fleet: None is open membership.
+        listen_host, listen_port: for neighbours; an empty host is all addresses.
+        mdns: whether neighbours are looked for.
+        interfaces, never_interfaces: where; see `p2p.net.interfaces.Choice`.
+        peers: static neighbours.
+        share: whether neighbours are given anything before anybody said
+            `p2p enable` or `p2p disable`.
+        share_protected: share what an origin gives only for credentials with
+            everybody, in open membership too.
+        poll_seconds: how often an origin is asked for a new head.
+        credentials: by remote, path of its treehub.json or credentials.zip.
+        deploy: None: nothing can be deployed.
+        follow: the branches to keep up with.
+
+    """
+
+    repo: str
+    state: str
+    socket: str
+    writer: str = "thread"
+    site: str = ""
+    fleet: Fleet | None = None
+    listen_host: str = ""
+    listen_port: int = DEFAULT_PORT
+    mdns: bool = True
+    interfaces: tuple[str, ...] = ()
+    never_interfaces: tuple[str, ...] = ()
+    peers: tuple[Target, ...] = ()
+    share: bool = False
+    share_protected: bool = False
+    poll_seconds: float = 300.0
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    deploy: DeployTarget | None = None
+    follow: tuple[Follow, ...] = ()
+
+
+def default_config(environment: Mapping[str, str], uid: int) -> AgentConfig:
+    """Return the defaults for a user: root's are those of the system."""
+    if uid == 0:
+        repo = "/var/lib/ostree-p2p/repo"
+        if os.path.isdir(SYSTEM_REPO):
+            repo = SYSTEM_REPO
+        state, runtime = "/var/lib/ostree-p2p", "/run/ostree-p2p"
+    else:
+        home = environment.get("HOME", "")
+        base = environment.get("XDG_STATE_HOME") or os.path.join(home, ".local/state")
+        state = os.path.join(base, "ostree-p2p")
+        repo = os.path.join(state, "repo")
+        runtime = environment.get("XDG_RUNTIME_DIR", "")
+        runtime = os.path.join(runtime, "ostree-p2p") if runtime else state
+    return AgentConfig(
+        repo=environment.get("OSTREE_REPO") or repo,
+        state=state,
+        socket=os.path.join(runtime, "agent.sock"),
+    )
+
+
+def config_files(environment: Mapping[str, str], uid: int) -> list[str]:
+    """Return the configuration files that exist, in the order in which they count."""
+    found = sorted(glob.glob(os.path.join(VENDOR_DIRECTORY, "*.toml")))
+    main = os.path.join(SYSTEM_DIRECTORY, "agent.toml")
+    if os.path.exists(main):
+        found.append(main)
+    found += sorted(glob.glob(os.path.join(SYSTEM_DIRECTORY, "agent.d", "*.toml")))
+    if uid != 0:
+        home = environment.get("HOME", "")
+        base = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+        personal = os.path.join(base, "ostree-p2p", "agent.toml")
+        if os.path.exists(personal):
+            found.append(personal)
+    return found
+
+
+def load_config(
+    path: str | None, environment: Mapping[str, str], uid: int
+) -> AgentConfig:
+    """Return the configuration in a file, or in those of the system and the user.
+
+    Raises:
+        ConfigError: a file cannot be read or holds something else; it names the file
+            and the key.
+
+    """
+    files = [path] if path is not None else config_files(environment, uid)
+    defaults = default_config(environment, uid)
+    return parse_config([(file, _read(file)) for file in files], defaults)
+
+
+def parse_config(
+    texts: Iterable[tuple[str, str]], defaults: AgentConfig
+) -> AgentConfig:
+    """Return the configuration in TOML texts, each with the name of its file.
+
+    Raises:
+        ConfigError: as `load_config`.
+
+    """
+    config = defaults
+    for where, text in texts:
+        try:
+            table = tomllib.loads(text)
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise ConfigError(where, f"not TOML: {error}") from None
+        config = _apply(config, Table(where, "", table))
+    _check_once(config.follow)
+    return config
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(path, error.strerror or str(error)) from None
+    if len(data) > _MAX_FILE_BYTES:
+        raise ConfigError(path, f"larger than {_MAX_FILE_BYTES} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, f"not UTF-8 at byte {error.start}") from None
+
+
+# -- from tables to values -----------------------------------------------------------
+
+
+def _apply(config: AgentConfig, table: Table) -> AgentConfig:
+    """Return a configuration with what one file says."""
+    config = replace(
+        config,
+        repo=table.path("repo", config.repo),
+        state=table.path("state", config.state),
+        socket=table.path("socket", config.socket),
+        writer=_writer(table, config.writer),
+        site=table.take("site", str, config.site),
+        fleet=table.each("fleet", config.fleet, _fleet),
+        deploy=table.each("deploy", config.deploy, _deploy),
+        credentials=table.each("credentials", config.credentials, Table.pairs),
+        follow=config.follow + table.rows("follow", _follow),
+    )
+    config = _membership(config, table)
+    config = table.each("neighbours", config, lambda t: _neighbours(config, t))
+    config = table.each("share", config, lambda t: _share(config, t))
+    config = table.each("origin", config, lambda t: _origin(config, t))
+    table.end()
+    return config
+
+
+def _writer(table: Table, default: str) -> str:
+    value = table.text("writer", default)
+    if value in ("thread", "process") or value.startswith("/"):
+        return value
+    raise table.error(
+        "writer", "must be `thread`, `process` or the path of a writer's socket"
+    )
+
+
+def _membership(config: AgentConfig, table: Table) -> AgentConfig:
+    """Check that what is said of membership fits: a fleet by mistake is open."""
+    kind = table.text("membership", None)
+    if kind is None:
+        return config
+    if kind not in tuple(Membership):
+        raise table.error("membership", "must be `open` or `fleet`")
+    if kind == Membership.FLEET and config.fleet is None:
+        raise table.error("membership", "is `fleet`, so a table [fleet] is needed")
+    if kind == Membership.OPEN:
+        return replace(config, fleet=None)
+    return config
+
+
+def _fleet(table: Table) -> Fleet:
+    values = {}
+    for key in ("authority", "certificate", "key"):
+        values[key] = table.path(key, None)
+        if values[key] is None:
+            raise table.error(key, "is needed: the path of a PEM file")
+    return Fleet(
+        authority=str(values["authority"]),
+        certificate=str(values["certificate"]),
+        key=str(values["key"]),
+        secret=table.path("secret", None),
+    )
+
+
+def _neighbours(config: AgentConfig, table: Table) -> AgentConfig:
+    peers = [
+        parse_target(peer, f"{table.where}: neighbours.peers")
+        for peer in table.texts("peers", ())
+    ]
+    host, port = config.listen_host, config.listen_port
+    listen = table.text("listen", None)
+    if listen is not None:
+        host, port = _listen(table, listen)
+    return replace(
+        config,
+        mdns=table.take("mdns", bool, config.mdns),
+        interfaces=table.texts("interfaces", config.interfaces),
+        never_interfaces=table.texts("never-interfaces", config.never_interfaces),
+        peers=config.peers + tuple(peers),
+        listen_host=host,
+        listen_port=port,
+    )
+
+
+def _listen(table: Table, text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
+        raise table.error("listen", f"{text!r} is not HOST:PORT or :PORT")
+    return host, int(port)
+
+
+def _share(config: AgentConfig, table: Table) -> AgentConfig:
+    return replace(
+        config,
+        share=table.take("enabled", bool, config.share),
+        share_protected=table.take("protected", bool, config.share_protected),
+    )
+
+
+def _origin(config: AgentConfig, table: Table) -> AgentConfig:
+    seconds = table.take("poll-seconds", float, config.poll_seconds)
+    if not 1 <= seconds <= 30 * 86400:
+        raise table.error("poll-seconds", "must be from 1 second to 30 days")
+    return replace(config, poll_seconds=seconds)
+
+
+def _deploy(table: Table) -> DeployTarget:
+    target = DeployTarget(
+        tree=table.path("tree", None),
+        sysroot=table.path("sysroot", None),
+        os=table.text("os", None),
+    )
+    if (target.tree is None) == (target.sysroot is None):
+        raise table.error("tree", "give either `tree` or `sysroot`")
+    if target.os is not None and target.sysroot is None:
+        raise table.error("os", "belongs to `sysroot`")
+    return target
+
+
+def _follow(table: Table) -> Follow:
+    try:
+        remote, ref = parse_refspec(table.take("ref", str, ""))
+    except FormatError as error:
+        raise table.error("ref", str(error)) from None
+    follow = Follow(
+        remote=remote,
+        ref=ref,
+        url=table.text("url", None),
+        key=table.path("key", None),
+        deploy=table.take("deploy", bool, False),
+    )
+    if (follow.url is None) != (follow.key is None):
+        raise table.error("url", "`url` and `key` go together")
+    return follow
+
+
+def _check_once(follows: Iterable[Follow]) -> None:
+    seen = set()
+    for follow in follows:
+        if follow.refspec in seen:
+            raise ConfigError(f"follow {follow.refspec}", "is configured twice")
+        seen.add(follow.refspec)
+
+
+def parse_refspec(text: str) -> tuple[str, str]:
+    """Return remote and ref of `REMOTE:REF`; FormatError if it is no such thing."""
+    remote, colon, ref = text.partition(":")
+    if not colon or not REMOTE_NAME.fullmatch(remote):
+        raise FormatError(f"{text[:200]!r} is not REMOTE:REF")
+    return remote, check_ref(ref)
