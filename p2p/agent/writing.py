@@ -19,6 +19,7 @@ from typing import Protocol
 import trio
 
 import p2p
+from p2p.deploy.target import Target
 from p2p.errors import FormatError, WriterError
 from p2p.ostree.messages import (
     MAX_CONTROL_BYTES,
@@ -160,6 +161,7 @@ async def open_process_writer(
     repo_path: str,
     settings: Mapping[str, str] | None = None,
     *,
+    target: Target | None = None,
     command: Sequence[str] = _COMMAND,
 ) -> AsyncIterator[ProcessWriter]:
     """Start a writer process for a repository and end it with the block.
@@ -167,6 +169,7 @@ async def open_process_writer(
     Args:
         repo_path: the repository.
         settings: keys of `[core]` that count instead of its own.
+        target: where it deploys to; None if nowhere.
         command: the program; the repository and a descriptor's number are added.
 
     Raises:
@@ -175,6 +178,7 @@ async def open_process_writer(
 
     """
     options = [f"{key}={value}" for key, value in (settings or {}).items()]
+    options += target.options() if target is not None else ()
     process, ours = await _start(repo_path, options, command)
     try:
         with trio.socket.from_stdlib_socket(ours) as connection:

@@ -28,6 +28,7 @@ MAX_BULK_BYTES = 16 << 20
 # What a `Failed` and a `Rejection` say at most, in characters.
 _MAX_TEXT = 4000
 _MAX_REASON = 500
+_MAX_NOTES = 20
 _LENGTH = struct.Struct(">I")
 
 
@@ -118,6 +119,22 @@ class KeepSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Deploy:
+    """Verify a published commit once more, and make it what runs.
+
+    Where it is deployed to, the writer was told when it was started, not now.
+    """
+
+    refspec: str
+    commit: Checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Make the deployment before the newest one what runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """An object that was not what its name says, and why."""
 
@@ -126,10 +143,26 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Deployed:
+    """What runs now, or from the next boot on; `changed` is False if it did already.
+
+    `notes` are sentences for a person.
+    """
+
+    id: str
+    changed: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """The request was carried out, but for these objects."""
+    """The request was carried out, but for these objects.
+
+    `deployed` is there if it was to deploy or to roll back.
+    """
 
     rejected: tuple[Rejection, ...] = ()
+    deployed: Deployed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +197,8 @@ Request = (
     | Sync
     | Publish
     | KeepSummary
+    | Deploy
+    | Rollback
 )
 Reply = Done | Failed
 
@@ -219,16 +254,26 @@ def _fields(message: Request | Reply) -> tuple[list[object], list[bytes]]:
             ], []
         case KeepSummary(remote, data, signature):
             return [remote], [data] if signature is None else [data, signature]
-        case Done() | Failed():
-            return _reply_fields(message), []
+        case Deploy() | Rollback() | Done() | Failed():
+            return _plain_fields(message), []
 
 
-def _reply_fields(message: Reply) -> list[object]:
+def _plain_fields(message: Deploy | Rollback | Reply) -> list[object]:
     match message:
-        case Done(rejected):
-            return [[[*_name(r.name), r.reason[:_MAX_REASON]] for r in rejected]]
+        case Deploy(refspec, commit):
+            return [refspec, commit]
+        case Rollback():
+            return []
+        case Done(rejected, deployed):
+            rows = [[*_name(r.name), r.reason[:_MAX_REASON]] for r in rejected]
+            return [rows, None if deployed is None else _deployed_fields(deployed)]
         case Failed(kind, text, hint):
             return [kind, text, hint]
+
+
+def _deployed_fields(deployed: Deployed) -> list[object]:
+    notes = [note[:_MAX_TEXT] for note in deployed.notes[:_MAX_NOTES]]
+    return [deployed.id, deployed.changed, notes]
 
 
 def _name(name: ObjectName) -> list[object]:
@@ -347,15 +392,27 @@ def _build(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
             )
         case "KeepSummary", [str(remote)], [data, *rest] if len(rest) <= 1:
             return KeepSummary(remote, data, rest[0] if rest else None)
-    return _build_reply(kind, fields, bulk)
+    return _build_plain(kind, fields, bulk)
 
 
-def _build_reply(kind: str, fields: list[Any], bulk: list[bytes]) -> Reply:
+def _build_plain(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
     match kind, fields, bulk:
-        case "Done", [list(rejected)], []:
+        case "Deploy", [str(refspec), checksum], []:
+            return Deploy(refspec, _checksum(checksum))
+        case "Rollback", [], []:
+            return Rollback()
+        case "Done", [list(rejected), deployed], []:
             return Done(
-                tuple(Rejection(_object(c, t), _text(r)) for c, t, r in rejected)
+                tuple(Rejection(_object(c, t), _text(r)) for c, t, r in rejected),
+                None if deployed is None else _build_deployed(deployed),
             )
         case "Failed", [str(name), str(text), str(hint)], []:
             return Failed(name, text, hint)
     raise FormatError(f"message {kind[:40]!r} with {len(fields)} fields is not known")
+
+
+def _build_deployed(value: object) -> Deployed:
+    match value:
+        case [str(name), bool(changed), list(notes)]:
+            return Deployed(name, changed, tuple(map(_text, notes)))
+    raise TypeError("not what was deployed")

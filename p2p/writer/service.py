@@ -11,7 +11,15 @@ import time
 from pathlib import Path
 from typing import Self
 
-from p2p.errors import Error, FormatError, IntegrityError, LimitError
+from p2p.deploy.deployment import Deployer
+from p2p.deploy.verify import verify_deployable
+from p2p.errors import (
+    DeployError,
+    Error,
+    FormatError,
+    IntegrityError,
+    LimitError,
+)
 from p2p.ostree.config import RemoteConfig
 from p2p.ostree.disk import disk_error
 from p2p.ostree.libostree import publisher_for
@@ -19,6 +27,8 @@ from p2p.ostree.messages import (
     AbortObject,
     AddPiece,
     BeginObject,
+    Deploy,
+    Deployed,
     Done,
     Failed,
     Form,
@@ -27,6 +37,7 @@ from p2p.ostree.messages import (
     Rejection,
     Reply,
     Request,
+    Rollback,
     StageObjects,
     StageSignatures,
     Sync,
@@ -54,9 +65,13 @@ _STAGEABLE = frozenset(
 class WriterService:
     """Owns the staging store and the repository behind it."""
 
-    def __init__(self, repo: Repo) -> None:
-        """Open the staging store; errors as `Stage`."""
+    def __init__(self, repo: Repo, deployer: Deployer | None = None) -> None:
+        """Open the staging store; errors as `Stage`.
+
+        `deployer` is where this writer deploys to; None refuses to deploy.
+        """
         self.repo = repo
+        self._deployer = deployer
         self.stage = Stage(repo)
         self._uploads: dict[ObjectName, Upload] = {}
 
@@ -99,6 +114,8 @@ class WriterService:
                 self._publish(request)
             case KeepSummary(remote, data, signature):
                 self._keep_summary(remote, data, signature)
+            case Deploy() | Rollback():
+                return self._deploy(request)
         return Done()
 
     # -- staging ---------------------------------------------------------------
@@ -225,6 +242,22 @@ class WriterService:
             Head(current, self.repo.load_commit(current).timestamp),
             Source.ORIGIN,
         )
+
+    # -- deploying -------------------------------------------------------------
+
+    def _deploy(self, request: Deploy | Rollback) -> Done:
+        if self._deployer is None:
+            raise DeployError(
+                f"the writer of {self.repo.path} was told no place to deploy to",
+                hint="Start it with --tree=DIR, or with --sysroot=DIR.",
+            )
+        if isinstance(request, Rollback):
+            outcome = self._deployer.rollback()
+        else:
+            verify_deployable(self.repo, request.refspec, request.commit)
+            outcome = self._deployer.deploy(request.refspec, request.commit)
+        deployed = Deployed(outcome.deployment.id, outcome.changed, outcome.notes)
+        return Done(deployed=deployed)
 
 
 def _branch(ref: RefPath, remote: RemoteConfig) -> tuple[str, str | None]:

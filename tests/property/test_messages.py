@@ -13,6 +13,8 @@ from p2p.ostree.messages import (
     AbortObject,
     AddPiece,
     BeginObject,
+    Deploy,
+    Deployed,
     Done,
     Failed,
     Form,
@@ -21,6 +23,7 @@ from p2p.ostree.messages import (
     Rejection,
     Reply,
     Request,
+    Rollback,
     StageObjects,
     StageSignatures,
     Sync,
@@ -39,6 +42,8 @@ KINDS = [
     "Sync",
     "Publish",
     "KeepSummary",
+    "Deploy",
+    "Rollback",
     "Done",
     "Failed",
 ]
@@ -82,8 +87,15 @@ messages: st.SearchStrategy[Request | Reply] = st.one_of(
         allow_older=st.booleans(),
         fsync=st.booleans(),
     ),
+    st.builds(Deploy, texts, checksums),
+    st.just(Rollback()),
     st.builds(
-        Done, st.lists(st.builds(Rejection, names, texts), max_size=3).map(tuple)
+        Done,
+        st.lists(st.builds(Rejection, names, texts), max_size=3).map(tuple),
+        st.none()
+        | st.builds(
+            Deployed, texts, st.booleans(), st.lists(texts, max_size=3).map(tuple)
+        ),
     ),
     st.builds(KeepSummary, texts, small, st.none() | small),
     st.builds(Failed, texts, texts, texts),

@@ -54,12 +54,12 @@ class Agent:
 
 
 @contextmanager
-def writer(path: str | Path) -> Iterator[Agent]:
+def writer(path: str | Path, *options: str) -> Iterator[Agent]:
     """Run `main`; its status is there after the block."""
     ours, theirs = socket.socketpair()
     agent = Agent(ours)
     # The process closes the descriptor it was given, so this object must forget it.
-    arguments = [str(path), str(theirs.detach())]
+    arguments = [str(path), str(theirs.detach()), *options]
     thread = threading.Thread(target=lambda: agent.status.append(main(arguments)))
     thread.start()
     with ours:
@@ -195,3 +195,25 @@ def test_it_can_be_started_as_a_module(repo: Repo) -> None:
         ours.shutdown(socket.SHUT_WR)
         assert Agent(ours).replies() == [Done(), Done()]
     assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--os=a"],
+        ["--tree=a", "--sysroot=b"],
+        ["--tree=a", "--os=b"],
+        ["--deploy=a"],
+        ["--tree"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_options_that_it_does_not_have_are_refused(
+    repo: Repo, options: list[str]
+) -> None:
+    with writer(repo.path, *options) as agent:
+        (failed,) = agent.replies()
+    assert isinstance(failed, Failed)
+    assert failed.kind == "ConfigError"
+    assert agent.status == [ConfigError.exit_code]

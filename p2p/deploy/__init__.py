@@ -1,0 +1,1 @@
+"""From a verified commit to a running system, and back to the one before."""
