@@ -89,6 +89,7 @@ class Commits:
             commit=target.commit,
             previous=previous,
             signed_by=verified.signed_by,
+            confirmed=target.confirmed,
         )
 
     async def _check_tombstone(self, checksum: Checksum) -> None:

@@ -94,6 +94,7 @@ class Target:
         commit: its checksum.
         collection: what it must be bound to, if anything.
         named: whether the user named the commit, who may then go back in time.
+        confirmed: whether the origin said that it is the head.
 
     """
 
@@ -102,13 +103,18 @@ class Target:
     commit: Checksum
     collection: str | None = None
     named: bool = False
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PulledRef:
-    """What was pulled for a ref: the commit it names now, and the one before."""
+    """What was pulled for a ref: the commit it names now, and the one before.
+
+    `confirmed` tells whether the origin itself said that it is the head.
+    """
 
     ref: str | None
     commit: Checksum
     previous: Checksum | None
     signed_by: tuple[KeyId, ...]
+    confirmed: bool = False

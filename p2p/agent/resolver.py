@@ -88,7 +88,7 @@ class Resolver:
         groups = [(main, self._refs.refs), *self._refs.collections().items()]
         for collection, entries in groups:
             for entry in entries:
-                yield self._target(entry.ref, entry.commit, collection)
+                yield self._target(entry.ref, entry.commit, collection, confirmed=True)
 
     # -- one ref -----------------------------------------------------------------
 
@@ -98,13 +98,20 @@ class Resolver:
             return Target(ref=None, path=None, commit=commit, named=True)
         if ref is None:
             raise ValueError("neither a ref nor a commit")
-        named = commit is not None
-        if commit is None:
-            commit = await self._find_head(ref)
-        return self._target(ref, commit, self._refs.collection_id, named=named)
+        collection = self._refs.collection_id
+        if commit is not None:
+            return self._target(ref, commit, collection, named=True)
+        commit, confirmed = await self._find_head(ref)
+        return self._target(ref, commit, collection, confirmed=confirmed)
 
     def _target(
-        self, ref: str, commit: Checksum, collection: str | None, *, named: bool = False
+        self,
+        ref: str,
+        commit: Checksum,
+        collection: str | None,
+        *,
+        named: bool = False,
+        confirmed: bool = False,
     ) -> Target:
         demanded = self._remote.collection_id
         if not self._request.mirror:
@@ -112,7 +119,12 @@ class Resolver:
         else:
             path, collection = self._mirror_path(ref, collection)
         return Target(
-            ref=ref, path=path, commit=commit, collection=collection, named=named
+            ref=ref,
+            path=path,
+            commit=commit,
+            collection=collection,
+            named=named,
+            confirmed=confirmed,
         )
 
     def _mirror_path(
@@ -129,22 +141,24 @@ class Resolver:
             )
         return mirror_ref(collection, ref), collection
 
-    async def _find_head(self, ref: str) -> Checksum:
-        """Return the origin's head; while it is away, the neighbours' newest."""
+    async def _find_head(self, ref: str) -> tuple[Checksum, bool]:
+        """Return the origin's head, True; while it is away, the neighbours' newest."""
         collection = self._remote.collection_id
         if self._verifier.demands_signed_summary:
             entry = self._refs.find(ref, collection=collection)
             if entry is None:
                 raise OriginNotFoundError(f"the origin's summary has no ref {ref}")
-            return entry.commit
+            return entry.commit, True
         failure: Error = NoSourceError(f"no neighbour shares the ref {ref}")
         if self._origin is not None:
             try:
-                return await self._origin.resolve_ref(ref, collection=collection)
+                found = await self._origin.resolve_ref(ref, collection=collection)
             except (OriginNotFoundError, CredentialsError):
                 raise
             except (OriginError, TransportError) as error:
                 failure = error
+            else:
+                return found, True
         neighbours = self._context.neighbours
         if neighbours is None:
             raise failure
@@ -154,7 +168,7 @@ class Resolver:
         newest = self._newest_offer(ref, offers)
         if newest is None:
             raise failure
-        return newest
+        return newest, False
 
     def _newest_offer(
         self, ref: str, offers: Iterable[m.CommitData]
