@@ -290,6 +290,26 @@ class WriterError(Error):
     hint = "Run the command again: what was staged is kept."
 
 
+class AgentError(Error):
+    """The running agent cannot be asked, or gave no answer."""
+
+    exit_code = 52
+    hint = "Start it with `p2p agent`, or `systemctl start ostree-p2p`."
+
+
+# -- errors from elsewhere -----------------------------------------------------------
+
+
+def error_named(kind: str, message: str, hint: str, *, default: type[Error]) -> Error:
+    """Return an error that another process reported, of the same class if known."""
+    found = globals().get(kind)
+    if not (isinstance(found, type) and issubclass(found, Error)):
+        found = default
+    error = found.__new__(found)
+    Error.__init__(error, message, hint=hint)
+    return error
+
+
 # -- errors of tasks side by side --------------------------------------------------
 
 

@@ -32,6 +32,7 @@ class Update:
         refspec: the branch.
         commit: its head now; None if that could not be told.
         previous: its head before.
+        confirmed: whether the origin itself said that this is its head.
         seconds: how long it took.
         origin_bytes, origin_objects, peer_bytes, peer_objects: what came from where.
         error, message, hint: what went wrong; empty if nothing did.
@@ -42,6 +43,7 @@ class Update:
     refspec: str
     commit: str | None = None
     previous: str | None = None
+    confirmed: bool = False
     seconds: float = 0.0
     origin_bytes: int = 0
     origin_objects: int = 0
@@ -60,6 +62,7 @@ class State:
         enabled: whether `p2p enable` or `p2p disable` was said last; None: neither.
         follows: branches that were followed by command, by `REMOTE:REF`.
         confirmed: when an origin last said that a branch's head is what we have.
+        rolled_back: commits that a person went back from; not deployed by themselves.
         updates: the last ones that changed something or failed, oldest first.
 
     """
@@ -67,6 +70,7 @@ class State:
     enabled: bool | None = None
     follows: dict[str, Follow] = field(default_factory=dict)
     confirmed: dict[str, float] = field(default_factory=dict)
+    rolled_back: list[str] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
 
     def note(self, update: Update) -> None:
@@ -139,6 +143,7 @@ def encode(state: State) -> bytes:
             for refspec, follow in state.follows.items()
         ],
         "confirmed": state.confirmed,
+        "rolled_back": state.rolled_back[-MAX_UPDATES:],
         "updates": [asdict(update) for update in state.updates],
     }
     return json.dumps(record, indent=1).encode() + b"\n"
@@ -158,6 +163,7 @@ def decode(data: bytes) -> State:
         enabled=_take(record, "enabled", bool, None),
         follows=dict(map(_follow, _take(record, "follows", list, []))),
         confirmed=_confirmed(_take(record, "confirmed", dict, {})),
+        rolled_back=list(map(_text, _take(record, "rolled_back", list, []))),
         updates=list(map(_update, _take(record, "updates", list, []))),
     )
 
@@ -170,6 +176,12 @@ def _take(record: Mapping[str, Any], key: str, kind: Callable[..., T], default: 
         raise FormatError(f"state: {key} is {type(value).__name__}")
     taken: T = value
     return taken
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise FormatError("state: a commit is none")
+    return value
 
 
 def _follow(value: object) -> tuple[str, Follow]:

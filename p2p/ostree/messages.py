@@ -16,8 +16,7 @@ from typing import Any
 
 import msgpack
 
-from p2p import errors
-from p2p.errors import Error, FormatError, LimitError
+from p2p.errors import Error, FormatError, LimitError, WriterError, error_named
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, parse_checksum
 from p2p.ostree.refs import RefPath
 
@@ -180,12 +179,7 @@ class Failed:
 
     def error(self) -> Error:
         """Return the error again, of the same class and exit code."""
-        kind = getattr(errors, self.kind, None)
-        if not (isinstance(kind, type) and issubclass(kind, Error)):
-            kind = errors.WriterError
-        error = kind.__new__(kind)
-        Error.__init__(error, self.message, hint=self.hint)
-        return error
+        return error_named(self.kind, self.message, self.hint, default=WriterError)
 
 
 Request = (

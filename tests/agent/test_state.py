@@ -15,6 +15,7 @@ STATE = State(
     enabled=True,
     follows={"hub:os": Follow(remote="hub", ref="os", deploy=True)},
     confirmed={"hub:os": 4.0},
+    rolled_back=["b" * 64],
     updates=[UPDATE],
 )
 
@@ -52,6 +53,7 @@ def test_what_an_older_version_did_not_know_has_its_default() -> None:
         b'{"follows": [7]}',
         b'{"confirmed": {"a:b": "soon"}}',
         b'{"updates": [7]}',
+        b'{"rolled_back": [7]}',
         b'{"updates": [{}]}',
         b" " * (4 << 20) + b"{}",
     ],
