@@ -97,8 +97,7 @@ class Agent:
                 self._meeting = meeting
                 await self._share_heads(meeting, repo)
                 meeting.neighbours.subscribe(self._following.hear)
-                with trio.move_on_after(SETTLE_SECONDS if options.mdns else 0):
-                    await meeting.settled()
+                await trio.sleep(SETTLE_SECONDS if options.mdns else 0)
                 await self._following.run(meeting.company)
         finally:
             self._meeting = None

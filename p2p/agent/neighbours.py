@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
@@ -19,10 +20,12 @@ from p2p.agent.neighbourhood import Listening
 from p2p.agent.serving import Server
 from p2p.agent.sharing import Sharing
 from p2p.errors import Error, RemoteProtocolError, TransportError
+from p2p.net.advert import InstanceId
 from p2p.net.listener import Listener
 from p2p.net.session import Session
 from p2p.net.target import Target
 from p2p.net.tls import Contact, Endpoint, dial
+from p2p.ostree.objects import Checksum
 from p2p.swarm import action as a
 from p2p.wire import messages as m
 from p2p.wire.dial import Contender, replaces
@@ -45,14 +48,48 @@ _REQUEST_TYPES = (
 
 
 @dataclass(slots=True)
-class _Neighbour:
-    """One peer with its session."""
+class Neighbour:
+    """One peer with its session.
+
+    Attributes:
+        holdings: what it says it has.
+        taken_bytes: what came from it on this session.
+        since: when the session came up, on trio's clock.
+
+    """
 
     session: Session
     server: Server
     contender: Contender
     address: str
     holdings: m.Holdings = field(default_factory=m.Holdings)
+    taken_bytes: int = 0
+    since: float = field(default_factory=trio.current_time)
+
+    @property
+    def instance(self) -> bytes:
+        """Which run of which agent it is."""
+        return self.contender.peer[0]
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is known of it, as JSON values."""
+        hello = self.session.connection.peer
+        return {
+            "device": self.session.peer,
+            "address": self.address,
+            "software": "" if hello is None else hello.software,
+            "site": "" if hello is None else hello.site,
+            "commits": [
+                {"commit": each.commit, "held": each.held.name.lower()}
+                for each in self.holdings.commits
+            ],
+            "refs": [
+                {"ref": each.ref, "commit": each.commit} for each in self.holdings.refs
+            ],
+            "given_bytes": self.server.served_bytes,
+            "taken_bytes": self.taken_bytes,
+            "seconds": round(trio.current_time() - self.since, 1),
+        }
 
 
 class Neighbours:
@@ -63,28 +100,56 @@ class Neighbours:
         endpoint: Endpoint,
         *,
         site: str,
+        epoch: int,
         sharing: Sharing,
         make_server: Callable[[Session], Server],
         signing_key: bytes,
     ) -> None:
         """Meet members through `endpoint`; `make_server` serves each."""
+        self.epoch = epoch
+        self.instance = InstanceId(os.urandom(INSTANCE_BYTES))
         self._signing_key = signing_key
         self._endpoint = endpoint
         self._site = site
         self._sharing = sharing
         self._make_server = make_server
-        self._peers: dict[m.DeviceId, _Neighbour] = {}
+        self._peers: dict[m.DeviceId, Neighbour] = {}
         self._banned: set[m.DeviceId] = set()
-        self._instance = os.urandom(INSTANCE_BYTES)
         self._dials = 0
         self._seq = 0
         self.port = 0
         self.endings: Counter[str] = Counter()
         self.listening: Listening | None = None
+        self._hearing: list[Callable[[Checksum], None]] = []
+        self._changed = trio.Event()
+        self.on_up: Callable[[InstanceId], None] = _nobody
         sharing.subscribe(self._tell_holdings)
 
     def __len__(self) -> int:
         return len(self._peers)
+
+    def __iter__(self) -> Iterator[Neighbour]:
+        """Return who is met now."""
+        return iter(list(self._peers.values()))
+
+    def subscribe(self, hear: Callable[[Checksum], None]) -> None:
+        """Have `hear` called with each commit that a neighbour says it holds."""
+        self._hearing.append(hear)
+
+    def hear(self, holdings: m.Holdings) -> None:
+        """Tell subscribers what a neighbour holds."""
+        for hear in self._hearing:
+            for held in holdings.commits:
+                hear(held.commit)
+
+    def meets(self, instance: InstanceId) -> bool:
+        """Tell whether there is a session with this run of an agent."""
+        return any(met.instance == instance for met in self._peers.values())
+
+    async def until_gone(self, instance: InstanceId) -> None:
+        """Wait until there is no session with this run of an agent."""
+        while self.meets(instance):
+            await self._changed.wait()
 
     def begin(self, listening: Listening) -> None:
         """Tell somebody of all neighbours, who is there first."""
@@ -115,19 +180,35 @@ class Neighbours:
         await listener.serve(self._endpoint, self._met)
 
     async def keep_dialling(self, targets: Sequence[Target]) -> None:
-        """Keep a session with the one peer at these targets, until cancelled."""
+        """Keep a session with the one peer at these targets, until cancelled.
+
+        Ends at once if that is this device itself.
+        """
         pause = RETRY_SECONDS
         while True:
-            was_up = False
-            try:
-                contact = await dial(self._endpoint, targets)
-                self._dials += 1
-                was_up = await self._talk(contact, self._dials)
-            except* (TransportError, RemoteProtocolError) as group:
-                # It is away, or not (yet) one of us: tried again.
-                self._count(group)
+            was_up = await self.dial(targets)
+            if was_up is None:
+                return
             pause = RETRY_SECONDS if was_up else min(pause * 2, MAX_RETRY_SECONDS)
             await trio.sleep(pause)
+
+    async def dial(self, targets: Sequence[Target]) -> bool | None:
+        """Dial a peer and talk until the session ends.
+
+        Returns whether it was ever up; None if this device answered itself.
+        """
+        was_up = False
+        try:
+            contact = await dial(self._endpoint, targets)
+            if contact.peer == self.me:
+                await contact.stream.aclose()
+                return None
+            self._dials += 1
+            was_up = await self._talk(contact, self._dials)
+        except* (TransportError, RemoteProtocolError) as group:
+            # It is away, or not (yet) one of us: the caller tries again.
+            self._count(group)
+        return was_up
 
     async def _met(self, contact: Contact) -> None:
         try:
@@ -146,8 +227,8 @@ class Neighbours:
         hello = m.Hello(
             software=f"ostree-p2p/{__version__}",
             site=self._site,
-            instance=self._instance,
-            epoch=1,
+            instance=self.instance,
+            epoch=self.epoch,
             dial=dial_number,
             port=self.port,
             signing_key=self._signing_key,
@@ -178,24 +259,31 @@ class Neighbours:
         if old is not None:
             self._gone(peer)
             old.session.leave(m.Farewell.DUPLICATE)
-        self._peers[peer] = _Neighbour(session, server, contender, address)
+        self._peers[peer] = Neighbour(session, server, contender, address)
         session.send(self._sharing.message())
+        self._change()
+        self.on_up(InstanceId(contender.peer[0]))
         if self.listening is not None:
             self.listening.joined(peer, _signing_key(session))
         return True
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     def dismiss(self, session: Session) -> None:
         """Forget a session that ended, if it was the one kept."""
         found = self._peers.get(session.peer)
         if found is not None and found.session is session:
             del self._peers[session.peer]
+            self._change()
             self._gone(session.peer)
 
     def _gone(self, peer: m.DeviceId) -> None:
         if self.listening is not None:
             self.listening.left(peer)
 
-    def found(self, session: Session) -> _Neighbour | None:
+    def found(self, session: Session) -> Neighbour | None:
         """Return the neighbour of a session, if that is the one kept."""
         found = self._peers.get(session.peer)
         return found if found is not None and found.session is session else None
@@ -241,7 +329,7 @@ class Neighbours:
         body = encode_member(news)
         for found in self._peers.values():
             if found.session.connection.is_up:
-                found.session.send(m.Record(self.me, 1, self._seq, body))
+                found.session.send(m.Record(self.me, self.epoch, self._seq, body))
 
     def _tell_holdings(self) -> None:
         message = self._sharing.message()
@@ -270,9 +358,12 @@ class _Conversation:
 
     def count(self, size: int) -> None:
         """Take note of bytes that came."""
-        listening = self._neighbours.listening
-        if listening is not None and self._neighbours.found(self._session):
-            listening.data(self._session.peer, size)
+        found = self._neighbours.found(self._session)
+        if found is None:
+            return
+        found.taken_bytes += size
+        if self._neighbours.listening is not None:
+            self._neighbours.listening.data(self._session.peer, size)
 
     def end(self) -> None:
         """The session is over."""
@@ -295,8 +386,13 @@ class _Conversation:
             return
         if isinstance(message, m.Holdings):
             found.holdings = message
+            self._neighbours.hear(message)
         if self._neighbours.listening is not None:
             self._neighbours.listening.message(peer, message)
+
+
+def _nobody(_: InstanceId) -> None:
+    """Nobody wants to know who came."""
 
 
 def _signing_key(session: Session) -> bytes:

@@ -195,6 +195,29 @@ async def open_process_writer(
                 await process.wait()
 
 
+@asynccontextmanager
+async def connect_writer(path: str) -> AsyncIterator[ProcessWriter]:
+    """Speak to a writer that somebody else started, at its AF_UNIX socket.
+
+    Raises:
+        WriterError: nobody answers there.
+        Error: what kept the writer from opening the repository.
+
+    """
+    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        try:
+            await connection.connect(path)
+        except OSError as error:
+            raise WriterError(
+                f"no writer at {path}: {error.strerror}",
+                hint="Start it: `systemctl start ostree-p2p-writer.socket`.",
+            ) from None
+        writer = ProcessWriter(connection)
+        await writer.greeting()
+        yield writer
+
+
 async def _start(
     repo_path: str, options: Sequence[str], command: Sequence[str]
 ) -> tuple[trio.Process, socket.socket]:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from typing import Any
 
 import click
 import trio
@@ -79,7 +80,7 @@ def agent(  # noqa: PLR0913
     if follows and key is None:
         raise click.UsageError("--follow needs --key: whose signature is demanded?")
     config = read_config(config_path)
-    given = {
+    given: dict[str, Any] = {
         "repo": repo_path and os.path.abspath(repo_path),
         "state": state and os.path.abspath(state),
         "socket": socket and os.path.abspath(socket),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,11 +13,12 @@ import click
 import trio
 
 from p2p.agent.company import Company
+from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.agent.writing import ThreadWriter, Writer, open_process_writer
 from p2p.cli import progress
-from p2p.cli.company import MeetingOptions, open_meeting, parse_target
+from p2p.cli.local_api import config_option, read_config
 from p2p.cli.options import (
     json_option,
     parse_headers,
@@ -26,7 +28,7 @@ from p2p.cli.options import (
     repo_option,
 )
 from p2p.errors import ConfigError
-from p2p.net.target import Target
+from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import parse_checksum
 from p2p.ostree.repo import Repo
@@ -56,14 +58,16 @@ class _Options:
     retries: int
     credentials: Path | None
     writer: str
-    peers: tuple[Target, ...]
+    meeting: MeetingOptions
     no_origin: bool
     no_share: bool
     share_for: float
+    share_protected: bool
 
 
 @click.command
 @repo_option
+@config_option
 @click.argument("remote")
 @click.argument("refs", nargs=-1, metavar="[REF[@COMMIT]|COMMIT]…")
 @click.option("--mirror", is_flag=True, help="Set refs/heads/REF, as a mirror has it.")
@@ -114,6 +118,7 @@ class _Options:
     multiple=True,
     help="Draw on this neighbour too.",
 )
+@click.option("--no-mdns", is_flag=True, help="Do not look for neighbours.")
 @click.option("--no-origin", is_flag=True, help="Draw on neighbours only.")
 @click.option("--no-share", is_flag=True, help="Give neighbours nothing.")
 @click.option(
@@ -139,6 +144,7 @@ class _Options:
 def pull(  # noqa: PLR0913
     *,
     repo_path: str,
+    config_path: str | None,
     remote: str,
     refs: tuple[str, ...],
     mirror: bool,
@@ -155,6 +161,7 @@ def pull(  # noqa: PLR0913
     credentials: Path | None,
     writer: str,
     peers: tuple[str, ...],
+    no_mdns: bool,
     no_origin: bool,
     no_share: bool,
     share_for: float,
@@ -172,8 +179,8 @@ def pull(  # noqa: PLR0913
     remote, refs = _split_refspec(remote, refs)
     if no_share and share_for:
         raise click.UsageError("--no-share contradicts --share-for")
-    if no_origin and not peers:
-        raise click.UsageError("--no-origin needs a --peer")
+    if no_origin and no_mdns and not peers:
+        raise click.UsageError("--no-origin with --no-mdns needs a --peer")
     settings = {}
     if disable_fsync:
         settings["fsync"] = "false"
@@ -181,6 +188,15 @@ def pull(  # noqa: PLR0913
         settings["per-object-fsync"] = "true"
     repo = Repo.open(repo_path, settings)
     newer_than = timestamp_check_from_rev
+    config = read_config(config_path)
+    meeting = replace(
+        MeetingOptions.of(config),
+        state=os.path.join(repo.path, DEVICE_PATH),
+        # The well-known port is an agent's, which may run beside.
+        port=0,
+        peers=config.peers + tuple(map(parse_target, peers)),
+        mdns=config.mdns and not no_mdns,
+    )
     options = _Options(
         repo=repo,
         remote=remote,
@@ -200,10 +216,11 @@ def pull(  # noqa: PLR0913
         retries=network_retries,
         credentials=credentials,
         writer=writer,
-        peers=tuple(map(parse_target, peers)),
+        meeting=meeting,
         no_origin=no_origin,
         no_share=no_share,
         share_for=share_for,
+        share_protected=config.fleet is not None or config.share_protected,
     )
     started = time.monotonic()
     status, pulled = trio.run(_pull, options)
@@ -286,16 +303,17 @@ async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
 async def _open_company(
     options: _Options, credentials: Credentials
 ) -> AsyncIterator[Company | None]:
-    """Meet the neighbours that were named, if any were."""
-    if not (options.peers or options.share_for):
+    """Meet neighbours, unless none are wanted."""
+    meeting = options.meeting
+    if not (meeting.peers or meeting.mdns or options.share_for):
         yield None
         return
     # What needs credentials is given to nobody whom this device cannot tell apart.
-    share = not (options.no_share or credentials.needed)
-    meeting_options = MeetingOptions(peers=options.peers, share=share)
+    protected = credentials.needed and not options.share_protected
+    meeting = replace(meeting, share=not (options.no_share or protected))
     holdings = Holdings.of(options.repo)
-    async with open_meeting(options.repo, holdings, meeting_options) as meeting:
-        yield meeting.company
+    async with open_meeting(options.repo, holdings, meeting) as met:
+        yield met.company
 
 
 @asynccontextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from dataclasses import replace
 
 import click
 import trio
 
-from p2p.cli.company import MeetingOptions, open_meeting, parse_target, share_refs
+from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting, share_refs
+from p2p.cli.local_api import config_option, read_config
 from p2p.cli.options import repo_option
+from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.repo import Repo
 from p2p.web.listen import parse_address
@@ -16,19 +20,39 @@ from p2p.web.listen import parse_address
 
 @click.command
 @repo_option
-@click.option("--listen", default=":0", metavar="HOST:PORT", help="Port 0: any.")
+@config_option
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Where neighbours reach it; port 0: any. Else 28727, or any if it is taken.",
+)
 @click.option("--peer", "peers", metavar="HOST:PORT", multiple=True)
-@click.option("--site", default="", help="Name of the site.")
-def serve(*, repo_path: str, listen: str, peers: tuple[str, ...], site: str) -> None:
+@click.option("--no-mdns", is_flag=True, help="Do not look for neighbours.")
+@click.option("--site", metavar="NAME", help="Name of the site.")
+def serve(
+    *,
+    repo_path: str,
+    config_path: str | None,
+    listen: str | None,
+    peers: tuple[str, ...],
+    no_mdns: bool,
+    site: str | None,
+) -> None:
     """Share the commits that the repository's refs name, until interrupted."""
-    host, port = parse_address(listen)
-    options = MeetingOptions(
-        site=site,
-        host=host or None,
-        port=port,
-        peers=tuple(map(parse_target, peers)),
+    repo = Repo.open(repo_path)
+    config = read_config(config_path)
+    options = replace(
+        MeetingOptions.of(config),
+        state=os.path.join(repo.path, DEVICE_PATH),
+        any_port=True,
+        peers=config.peers + tuple(map(parse_target, peers)),
+        mdns=config.mdns and not no_mdns,
+        site=config.site if site is None else site,
     )
-    trio.run(_serve, Repo.open(repo_path), options)
+    if listen is not None:
+        host, port = parse_address(listen)
+        options = replace(options, host=host or None, port=port, any_port=False)
+    trio.run(_serve, repo, options)
 
 
 async def _serve(repo: Repo, options: MeetingOptions) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import trio
 
+from p2p.agent.meeting import Meeting, MeetingOptions, open_meeting, share_refs
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.agent.writing import ThreadWriter
-from p2p.cli.company import Meeting, MeetingOptions, open_meeting, share_refs
 from p2p.net.target import Target
 from p2p.ostree.commit import CommitOptions, commit_tree
 from p2p.ostree.config import RepoMode
@@ -70,7 +70,9 @@ async def sharing(
     """Share everything that a repository's refs name."""
     holdings = holdings or Holdings.published(repo)
     async with open_meeting(
-        repo, holdings, MeetingOptions(host="127.0.0.1")
+        repo,
+        holdings,
+        MeetingOptions(state=f"{repo.path}/extensions/p2p/device", host="127.0.0.1"),
     ) as meeting:
         assert share_refs(meeting.sharing, repo) == []
         yield meeting
@@ -96,7 +98,12 @@ async def pull(
     """Pull from neighbours on these ports of loopback and from the remote's URL."""
     remote = repo.remote("up")
     targets = tuple(Target("127.0.0.1", port) for port in peers)
-    options = MeetingOptions(host="127.0.0.1", peers=targets, share=share)
+    options = MeetingOptions(
+        state=f"{repo.path}/extensions/p2p/device",
+        host="127.0.0.1",
+        peers=targets,
+        share=share,
+    )
     expected = len(peers) if neighbours is None else neighbours
     request = request or PullRequest(wanted=(Wanted(REF),))
     try:

@@ -13,8 +13,8 @@ import nacl.signing
 import pytest
 import trio
 
+from p2p.agent.meeting import Meeting
 from p2p.agent.sharing import SharedCommit
-from p2p.cli.company import Meeting
 from p2p.net.identity import open_identity
 from p2p.net.session import Session
 from p2p.net.target import Target

@@ -1,0 +1,267 @@
+"""Meeting neighbours: identity, port, mDNS and sharing, put together for one block.
+
+`p2p pull`, `p2p serve` and the agent meet through this alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import nacl.signing
+import trio
+
+from p2p.agent.company import Company
+from p2p.agent.config import AgentConfig, Fleet
+from p2p.agent.neighbours import Neighbours
+from p2p.agent.searching import Searching, read_advert_key
+from p2p.agent.serving import HashSigner, Server
+from p2p.agent.sharing import Sharing
+from p2p.errors import ConfigError, TransportError
+from p2p.net.advert import AdvertKey
+from p2p.net.discovery import Settings, open_discovery
+from p2p.net.identity import Identity, fleet_identity, open_identity
+from p2p.net.interfaces import Choice
+from p2p.net.listener import Listener
+from p2p.net.session import Session
+from p2p.net.target import Target
+from p2p.net.tls import Endpoint
+from p2p.ostree.canonical import CanonicalReader
+from p2p.ostree.disk import write_file, writing
+from p2p.ostree.holdings import Holdings
+from p2p.ostree.repo import Repo
+from p2p.trust.policy import Clock
+
+_log = logging.getLogger(__name__)
+
+DEVICE_PATH = "extensions/p2p/device"
+"""Where a command that has no state directory keeps who it is, in its repository."""
+_EPOCH_FILE = "epoch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeetingOptions:
+    """How neighbours are met.
+
+    Attributes:
+        state: directory of this device's own key, and of its epoch.
+        fleet: the files that make it a member; None is open membership.
+        site: the members that share one origin link have one name.
+        host, port: where to listen; port 0 lets the system choose.
+        any_port: whether another port will do where that one is taken.
+        peers: static neighbours.
+        share: whether to give neighbours anything.
+        mdns: whether to look for neighbours, and be found.
+        choice: on which interfaces.
+
+    """
+
+    state: str
+    fleet: Fleet | None = None
+    site: str = ""
+    host: str | None = None
+    port: int = 0
+    any_port: bool = False
+    peers: tuple[Target, ...] = ()
+    share: bool = True
+    mdns: bool = False
+    choice: Choice = field(default_factory=Choice)
+
+    @classmethod
+    def of(cls, config: AgentConfig) -> MeetingOptions:
+        """Return the options that a configuration says."""
+        return cls(
+            state=config.state,
+            fleet=config.fleet,
+            site=config.site,
+            host=config.listen_host or None,
+            port=config.listen_port,
+            peers=config.peers,
+            mdns=config.mdns,
+            choice=Choice(only=config.interfaces, never=config.never_interfaces),
+        )
+
+
+@dataclass(slots=True)
+class Meeting:
+    """Neighbours are met while this is open.
+
+    Attributes:
+        company: for pulls, one after the other.
+        neighbours: the sessions.
+        sharing: what they may have.
+        port: where they reach this device.
+        identity: who it is to them.
+        searching: how they are found; None without mDNS, or not yet.
+        failure: why they cannot be looked for; else "".
+
+    """
+
+    company: Company
+    neighbours: Neighbours
+    sharing: Sharing
+    port: int
+    identity: Identity
+    searching: Searching | None = None
+    failure: str = ""
+
+    def problems(self) -> list[str]:
+        """Return what keeps neighbours from being met, for people."""
+        problems = []
+        if self.identity.replaced:
+            problems.append(f"a new device key was made: {self.identity.replaced}")
+        if self.failure:
+            problems.append(f"no neighbours are looked for: {self.failure}")
+        if self.searching is not None:
+            problems += self.searching.problems()
+        return problems
+
+    def describe_peers(self) -> list[dict[str, Any]]:
+        """Return who is met, as JSON values."""
+        return [neighbour.describe() for neighbour in self.neighbours]
+
+
+def _open_identity(options: MeetingOptions) -> Identity:
+    if options.fleet is None:
+        return open_identity(options.state)
+    return fleet_identity(
+        authority=options.fleet.authority,
+        certificate=options.fleet.certificate,
+        key=options.fleet.key,
+    )
+
+
+def next_epoch(directory: str) -> int:
+    """Return a number that is larger at each start, kept in a state directory.
+
+    Damage starts it again from the time: later than all before, if the clock is right.
+
+    Raises:
+        RepositoryError: the directory cannot be written.
+
+    """
+    path = os.path.join(directory, _EPOCH_FILE)
+    with writing(path):
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        epoch = 0
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            text = file.read(32).strip()
+            epoch = int(text) if text.isdigit() else int(time.time())
+        epoch = min(epoch + 1, (1 << 63) - 1)
+        write_file(path, b"%d\n" % epoch, fsync=True)
+    return epoch
+
+
+@asynccontextmanager
+async def open_meeting(
+    repo: Repo, holdings: Holdings, options: MeetingOptions
+) -> AsyncIterator[Meeting]:
+    """Listen, dial and search until the block ends; nothing is shared yet.
+
+    Raises:
+        ConfigError: the port, the identity or the fleet's files cannot be used.
+        TransportError: the interfaces cannot be read.
+
+    """
+    identity = await trio.to_thread.run_sync(_open_identity, options)
+    epoch = await trio.to_thread.run_sync(next_epoch, options.state)
+    endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True))
+    sharing = Sharing(holdings)
+    reader = CanonicalReader(holdings, scratch=os.path.join(repo.path, "tmp"))
+    signer = nacl.signing.SigningKey.generate()
+    neighbours = Neighbours(
+        endpoint,
+        site=options.site,
+        epoch=epoch,
+        sharing=sharing,
+        make_server=_server_maker(sharing, holdings, reader, signer),
+        signing_key=signer.verify_key.encode(),
+    )
+    company = Company(neighbours.me, neighbours, sharing if options.share else None)
+    try:
+        listener = await _open_listener(options)
+        meeting = Meeting(company, neighbours, sharing, listener.port, identity)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(neighbours.listen, listener)
+            for target in options.peers:
+                nursery.start_soon(neighbours.keep_dialling, [target])
+            if options.mdns:
+                key = read_advert_key(options.fleet)
+                nursery.start_soon(_search, meeting, key, options)
+            yield meeting
+            nursery.cancel_scope.cancel()
+    finally:
+        reader.close()
+
+
+def _server_maker(
+    sharing: Sharing,
+    holdings: Holdings,
+    reader: CanonicalReader,
+    signer: nacl.signing.SigningKey,
+) -> Callable[[Session], Server]:
+    disk = trio.CapacityLimiter(1)
+
+    def make_server(session: Session) -> Server:
+        return Server(
+            session,
+            sharing=sharing,
+            holdings=holdings,
+            reader=reader,
+            signer=HashSigner(
+                signer.verify_key.encode(), lambda data: signer.sign(data).signature
+            ),
+            disk=disk,
+        )
+
+    return make_server
+
+
+async def _open_listener(options: MeetingOptions) -> Listener:
+    try:
+        return await Listener.open(options.port, host=options.host)
+    except ConfigError:
+        # mDNS says the port, so any will do for those who search.
+        if not (options.any_port and options.port):
+            raise
+        return await Listener.open(0, host=options.host)
+
+
+async def _search(meeting: Meeting, key: AdvertKey, options: MeetingOptions) -> None:
+    """Search by mDNS until cancelled; where that cannot be, the rest goes on."""
+    neighbours = meeting.neighbours
+    settings = Settings(choice=options.choice)
+    try:
+        async with open_discovery(neighbours.instance, settings) as discovery:
+            meeting.searching = Searching(
+                discovery,
+                neighbours,
+                meeting.sharing,
+                key,
+                port=meeting.port,
+                site=options.site,
+            )
+            await meeting.searching.run()
+    except TransportError as error:
+        meeting.failure = str(error)
+        _log.warning("no neighbours are looked for: %s; %s", error, error.hint)
+
+
+def share_refs(sharing: Sharing, repo: Repo) -> list[str]:
+    """Share every complete commit that a ref names; return what cannot be shared."""
+    problems = []
+    for ref, checksum in repo.refs.all():
+        kind, _, rest = ref.partition("/")
+        branch = rest if kind == "heads" else rest.partition("/")[2]
+        if repo.is_partial(checksum):
+            problems.append(f"{ref}: is incomplete here")
+            continue
+        sharing.add(sharing.load_complete(checksum))
+        sharing.add_ref(branch, "", checksum)
+    return problems
