@@ -60,7 +60,7 @@ def ours(name: str, url: str, first: str, second: str | None) -> Rival:
         repo = f"--repo={directory / 'repo'}"
         _run([*_P2P, "init", repo, "--mode=bare-user"])
         _run([*_P2P, "remote", "add", repo, "up", url, "--no-sign-verify"])
-        pull = [*_P2P, "pull", repo, "up"]
+        pull = [*_P2P, "pull", repo, "up", "--no-mdns"]
         if second is None:
             return [*pull, f"os@{first}"]
         _run([*pull, f"os@{first}"])

@@ -111,13 +111,14 @@ class Client:
 
     def pull(self, *arguments: object, remote: str = REMOTE) -> Result:
         """Pull with our command, in this process; options and refs in any order."""
-        return p2p("pull", f"--repo={self.path}", remote, *arguments)
+        return p2p("pull", f"--repo={self.path}", remote, "--no-mdns", *arguments)
 
     def pull_apart(
         self, *arguments: object, prefix: Sequence[str] = (), remote: str = REMOTE
     ) -> Result:
         """Pull with our command in a process of its own."""
-        return spawn("pull", f"--repo={self.path}", remote, *arguments, prefix=prefix)
+        pull = ["pull", f"--repo={self.path}", remote, "--no-mdns"]
+        return spawn(*pull, *arguments, prefix=prefix)
 
     def refs(self) -> dict[str, str]:
         """Every ref by its path below `refs/`."""

@@ -328,10 +328,13 @@ class Door:
 
     async def open(self, interface: Interface) -> None:
         """Begin to hear on an interface; TransportError if that cannot be."""
-        responder = await self._bridge.run(
-            Responder.open, interface, self._own, self._tell
-        )
-        self._responders[interface.index] = responder
+        # Cancelled half-way it would leave sockets that nobody closes.
+        with trio.CancelScope(shield=True):
+            responder = await self._bridge.run(
+                Responder.open, interface, self._own, self._tell
+            )
+            self._responders[interface.index] = responder
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def close(self, link: int) -> None:
         """Say goodbye on an interface and stop hearing there."""

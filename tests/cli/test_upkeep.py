@@ -285,9 +285,19 @@ def test_what_is_served_can_be_pulled_without_an_origin(
     (repo / "refs/heads/half").write_text("ab" * 32 + "\n")
     os.makedirs(repo / "state", exist_ok=True)
     (repo / "state" / f"{'ab' * 32}.commitpartial").touch()
-    with running("serve", f"--repo={repo}", "--listen=127.0.0.1:0") as line:
+    with running(
+        "serve", f"--repo={repo}", "--listen=127.0.0.1:0", "--no-mdns"
+    ) as line:
         peer = f"--peer=127.0.0.1:{line.rpartition(' ')[2]}"
-        pull = ["pull", f"--repo={device}", "up", "os", peer, "--no-origin"]
+        pull = [
+            "pull",
+            f"--repo={device}",
+            "up",
+            "os",
+            peer,
+            "--no-origin",
+            "--no-mdns",
+        ]
         assert main([*pull, "--json"]) == 0
     result = json.loads(said(capsys).splitlines()[-1])
     assert result["origin"]["bytes"] == 0
@@ -299,4 +309,4 @@ def test_what_is_served_can_be_pulled_without_an_origin(
     "options", [["--no-origin"], ["--no-share", "--share-for=3"], ["--peer=nonsense"]]
 )
 def test_pull_refuses_what_makes_no_sense(repo: Path, options: Sequence[str]) -> None:
-    assert main(["pull", f"--repo={repo}", "up", "os", *options]) == 2
+    assert main(["pull", "--no-mdns", f"--repo={repo}", "up", "os", *options]) == 2
