@@ -180,29 +180,18 @@ class Neighbours:
         await listener.serve(self._endpoint, self._met)
 
     async def keep_dialling(self, targets: Sequence[Target]) -> None:
-        """Keep a session with the one peer at these targets, until cancelled.
-
-        Ends at once if that is this device itself.
-        """
+        """Keep a session with the one peer at these targets, until cancelled."""
         pause = RETRY_SECONDS
         while True:
             was_up = await self.dial(targets)
-            if was_up is None:
-                return
             pause = RETRY_SECONDS if was_up else min(pause * 2, MAX_RETRY_SECONDS)
             await trio.sleep(pause)
 
-    async def dial(self, targets: Sequence[Target]) -> bool | None:
-        """Dial a peer and talk until the session ends.
-
-        Returns whether it was ever up; None if this device answered itself.
-        """
+    async def dial(self, targets: Sequence[Target]) -> bool:
+        """Dial a peer and talk until the session ends; tell whether it was ever up."""
         was_up = False
         try:
             contact = await dial(self._endpoint, targets)
-            if contact.peer == self.me:
-                await contact.stream.aclose()
-                return None
             self._dials += 1
             was_up = await self._talk(contact, self._dials)
         except* (TransportError, RemoteProtocolError) as group:
