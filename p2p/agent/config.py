@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from p2p.agent.table import Table
+from p2p.deploy.target import SysrootTarget, TreeTarget
+from p2p.deploy.target import Target as DeployTarget
 from p2p.errors import ConfigError, FormatError
 from p2p.net.identity import Membership
 from p2p.net.target import DEFAULT_PORT, Target, parse_target
@@ -67,15 +69,6 @@ class Follow:
     def refspec(self) -> str:
         """`REMOTE:REF`."""
         return f"{self.remote}:{self.ref}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeployTarget:
-    """Where commits are deployed: a directory of trees, or a sysroot; one is given."""
-
-    tree: str | None = None
-    sysroot: str | None = None
-    os: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,16 +309,14 @@ def _origin(config: AgentConfig, table: Table) -> AgentConfig:
 
 
 def _deploy(table: Table) -> DeployTarget:
-    target = DeployTarget(
-        tree=table.path("tree", None),
-        sysroot=table.path("sysroot", None),
-        os=table.text("os", None),
-    )
-    if (target.tree is None) == (target.sysroot is None):
+    tree = table.path("tree", None)
+    sysroot = table.path("sysroot", None)
+    system = table.text("os", None)
+    if (tree is None) == (sysroot is None):
         raise table.error("tree", "give either `tree` or `sysroot`")
-    if target.os is not None and target.sysroot is None:
+    if system is not None and sysroot is None:
         raise table.error("os", "belongs to `sysroot`")
-    return target
+    return TreeTarget(tree) if tree is not None else SysrootTarget(str(sysroot), system)
 
 
 def _follow(table: Table) -> Follow:

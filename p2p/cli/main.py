@@ -20,19 +20,27 @@ from p2p.errors import Error, OutputError, UnsupportedOptionError, single_error
 from p2p.ostree.disk import disk_error
 
 _MODULES = {
+    "agent": "agent",
+    "check": "control",
     "checkout": "upkeep",
     "commit": "tree",
+    "disable": "control",
+    "enable": "control",
+    "follow": "control",
     "fsck": "upkeep",
     "init": "repository",
     "keygen": "repository",
     "ls": "listing",
+    "peers": "control",
     "prune": "upkeep",
     "pull": "pull",
     "push": "push",
     "remote": "remote",
     "serve": "serve",
     "show": "tree",
+    "status": "control",
     "treehub": "origin",
+    "unfollow": "control",
 }
 _INTERRUPTED = 128 + signal.SIGINT
 

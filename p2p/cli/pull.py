@@ -16,7 +16,6 @@ from p2p.agent.company import Company
 from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
-from p2p.agent.writing import ThreadWriter, Writer, open_process_writer
 from p2p.cli import progress
 from p2p.cli.local_api import config_option, read_config
 from p2p.cli.options import (
@@ -27,6 +26,7 @@ from p2p.cli.options import (
     refuse,
     repo_option,
 )
+from p2p.cli.writer import open_writer
 from p2p.errors import ConfigError
 from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
@@ -37,7 +37,6 @@ from p2p.web.credentials import Credentials, load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
 from p2p.web.retry import Retry
-from p2p.writer.service import WriterService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +106,9 @@ class _Options:
 )
 @click.option(
     "--writer",
-    type=click.Choice(["auto", "thread", "process"]),
-    default="auto",
+    type=click.Choice(["thread", "process"]),
+    default="thread",
+    show_default=True,
     help="Where the repository is written from.",
 )
 @click.option(
@@ -272,7 +272,10 @@ async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
     credentials = NO_CREDENTIALS
     if options.credentials is not None:
         credentials = load_credentials(options.credentials)
-    async with Fetcher() as fetcher, _open_writer(options) as writer:
+    async with (
+        Fetcher() as fetcher,
+        open_writer(repo, options.writer, settings=options.settings) as writer,
+    ):
         origin = Origin(
             fetcher,
             remote,
@@ -314,17 +317,6 @@ async def _open_company(
     holdings = Holdings.of(options.repo)
     async with open_meeting(options.repo, holdings, meeting) as met:
         yield met.company
-
-
-@asynccontextmanager
-async def _open_writer(options: _Options) -> AsyncIterator[Writer]:
-    """Open the repository for writing, on a thread unless told otherwise."""
-    if options.writer == "process":
-        async with open_process_writer(options.repo.path, options.settings) as writer:
-            yield writer
-        return
-    with WriterService(options.repo) as service:
-        yield ThreadWriter(service.handle)
 
 
 def _describe(result: PulledRef, remote: str, *, mirror: bool) -> str:

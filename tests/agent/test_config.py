@@ -8,7 +8,6 @@ import pytest
 
 from p2p.agent.config import (
     AgentConfig,
-    DeployTarget,
     Fleet,
     Follow,
     config_files,
@@ -16,6 +15,7 @@ from p2p.agent.config import (
     load_config,
     parse_config,
 )
+from p2p.deploy.target import SysrootTarget
 from p2p.errors import ConfigError
 from p2p.net.target import Target
 
@@ -90,7 +90,7 @@ def test_every_setting_is_taken() -> None:
         share_protected=True,
         poll_seconds=10.0,
         credentials={"hub": "/etc/p/treehub.json"},
-        deploy=DeployTarget(sysroot="/", os="factory"),
+        deploy=SysrootTarget("/", "factory"),
         follow=(
             Follow(remote="hub", ref="os/stable", deploy=True),
             Follow(

@@ -1,0 +1,112 @@
+"""Has the writer deploy, and remembers what a person went back from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import trio
+
+from p2p.agent.config import parse_refspec
+from p2p.agent.state import StateFile
+from p2p.agent.writing import Writer
+from p2p.deploy.deployment import Deployer, Deployment, State
+from p2p.errors import ConfigError, DeployError
+from p2p.ostree.messages import Deploy, Rollback
+from p2p.ostree.objects import Checksum
+from p2p.ostree.refs import remote_ref
+from p2p.ostree.repo import Repo
+
+
+class Deploying:
+    """Deployments of one agent; the writer makes them, here they are only read."""
+
+    def __init__(
+        self,
+        deployer: Deployer | None,
+        *,
+        repo: str,
+        state: StateFile,
+        writer: Writer,
+    ) -> None:
+        """Read with this deployer; None if nowhere to deploy to is configured."""
+        self._deployer = deployer
+        self._repo = repo
+        self._state = state
+        self._writer = writer
+        self._lock = trio.Lock()
+
+    def require_target(self) -> Deployer:
+        """Return the deployer; ConfigError if there is none."""
+        if self._deployer is None:
+            raise ConfigError(
+                "deploy",
+                "nowhere to deploy to is configured",
+                hint="Set `tree` or `sysroot` in [deploy], for the writer too.",
+            )
+        return self._deployer
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the deployments as JSON values; blocks on the disk."""
+        return [] if self._deployer is None else list(map(asdict, self._list()))
+
+    def _list(self) -> tuple[Deployment, ...]:
+        return self.require_target().list()
+
+    async def deploy(self, refspec: str) -> Deployment:
+        """Deploy what a branch's ref names, also what was gone back from.
+
+        Raises:
+            ConfigError: nowhere to deploy to is configured.
+            RefNotFoundError: nothing of the branch was pulled yet.
+            DeployError: it could not be deployed.
+
+        """
+        self.require_target()
+        remote, ref = parse_refspec(refspec)
+        repo = await trio.to_thread.run_sync(Repo.open, self._repo)
+        commit = repo.resolve(remote_ref(remote, ref))
+        await self._deploy(refspec, commit)
+        if commit in self._state.state.rolled_back:
+            self._state.state.rolled_back.remove(commit)
+            await trio.to_thread.run_sync(self._state.save)
+        return await self._newest()
+
+    async def deploy_if_new(self, refspec: str, commit: Checksum) -> None:
+        """Deploy a followed branch's head, unless it is or a person went back from it.
+
+        Errors as `deploy`.
+        """
+        if commit in self._state.state.rolled_back:
+            return
+        deployments = await trio.to_thread.run_sync(self._list)
+        if not deployments or deployments[0].commit != commit:
+            await self._deploy(refspec, commit)
+
+    async def _deploy(self, refspec: str, commit: Checksum) -> None:
+        async with self._lock:
+            await self._writer.call(Deploy(refspec, commit))
+
+    async def rollback(self) -> Deployment:
+        """Go back to the deployment before; its successor is not deployed again.
+
+        Raises:
+            ConfigError: nowhere to deploy to is configured.
+            DeployError: there is nothing to go back to.
+
+        """
+        before = await self._newest()
+        async with self._lock:
+            await self._writer.call(Rollback())
+        state = self._state.state
+        state.rolled_back = [c for c in state.rolled_back if c != before.commit]
+        state.rolled_back.append(before.commit)
+        await trio.to_thread.run_sync(self._state.save)
+        return await self._newest()
+
+    async def _newest(self) -> Deployment:
+        """Return what runs, or will from the next boot on."""
+        for deployment in await trio.to_thread.run_sync(self._list):
+            if deployment.state in (State.PENDING, State.CURRENT):
+                return deployment
+        raise DeployError("nothing is deployed yet")

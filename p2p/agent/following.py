@@ -1,0 +1,277 @@
+"""Keeps followed branches up to date: one check after the other, by clock or by news.
+
+A check is a whole pull of one branch, and a deployment where that is wanted. What
+fails is tried again later, at first soon.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from p2p.agent.company import Company
+from p2p.agent.config import AgentConfig, Follow
+from p2p.agent.deploying import Deploying
+from p2p.agent.pull import Pull, PullStatus
+from p2p.agent.request import PullRequest, Wanted
+from p2p.agent.state import StateFile, Update
+from p2p.agent.writing import Writer
+from p2p.errors import Error
+from p2p.ostree.disk import disk_error
+from p2p.ostree.objects import Checksum
+from p2p.ostree.refs import remote_ref
+from p2p.ostree.repo import Repo
+from p2p.trust.verify import Verifier
+from p2p.web.credentials import load_credentials
+from p2p.web.fetch import Fetcher
+from p2p.web.origin import NO_CREDENTIALS, Origin
+
+_log = logging.getLogger(__name__)
+
+# After a failure a branch is looked at again after so many seconds, twice as many
+# each time, and never later than it would have been anyway.
+RETRY_SECONDS = 5.0
+# Polls are spread by this share of the interval, so that a site does not ask at once.
+JITTER = 0.1
+# Neighbours that finish at once are one piece of news.
+NEWS_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Branch:
+    """A followed branch, as it is now.
+
+    Attributes:
+        due: when it is checked next, on trio's clock.
+        failures: how many checks failed one after the other.
+        pull: how far the check is that runs now, if one does.
+        last: what the last check brought.
+
+    """
+
+    follow: Follow
+    due: float = -math.inf
+    failures: int = 0
+    pull: PullStatus | None = None
+    last: Update | None = None
+    news: set[Checksum] = field(default_factory=set)
+
+
+class Following:
+    """The followed branches of one agent, and the task that checks them."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        state: StateFile,
+        writer: Writer,
+        fetcher: Fetcher,
+        deploying: Deploying,
+        rng: random.Random,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Follow what the configuration and the state say.
+
+        Args:
+            config: of the agent.
+            state: what is remembered; only its `confirmed` and `updates` change here.
+            writer: of the repository.
+            fetcher: for origins.
+            deploying: carries out deployments.
+            rng: spreads polls.
+            now: the time in seconds since 1970.
+
+        """
+        self._config = config
+        self._state = state
+        self._writer = writer
+        self._fetcher = fetcher
+        self._deploying = deploying
+        self._rng = rng
+        self._now = now
+        self._changed = trio.Event()
+        self._branches: dict[str, Branch] = {}
+        for follow in (*config.follow, *state.state.follows.values()):
+            self.add(follow)
+
+    def __repr__(self) -> str:
+        return f"<Following {' '.join(self._branches) or 'nothing'}>"
+
+    def branches(self) -> tuple[Branch, ...]:
+        """Return the followed branches."""
+        return tuple(self._branches.values())
+
+    def get(self, refspec: str) -> Branch | None:
+        """Return a followed branch."""
+        return self._branches.get(refspec)
+
+    def add(self, follow: Follow) -> None:
+        """Follow a branch from now on; one that is followed already is checked."""
+        branch = self._branches.setdefault(follow.refspec, Branch(follow))
+        branch.follow = follow
+        self.check(branch)
+
+    def remove(self, refspec: str) -> None:
+        """Follow a branch no more."""
+        self._branches.pop(refspec, None)
+        self._changed.set()
+
+    def check(self, branch: Branch, *, within: float = 0.0) -> None:
+        """Check a branch soon: at a random time within so many seconds."""
+        soon = trio.current_time() + self._rng.uniform(0, within)
+        branch.due = min(branch.due, soon) if branch.due != -math.inf else soon
+        self._changed.set()
+
+    def hear(self, commit: Checksum) -> None:
+        """Take note that a neighbour holds a commit: it may be a new head."""
+        for branch in self._branches.values():
+            last = branch.last
+            if commit in branch.news or (last is not None and commit == last.commit):
+                continue
+            # Each commit is news once, whoever holds it.
+            branch.news.add(commit)
+            self.check(branch, within=NEWS_SECONDS)
+
+    # -- checking ----------------------------------------------------------------
+
+    async def run(self, company: Company | None) -> None:
+        """Check branches as they are due, until cancelled; alone without company."""
+        while True:
+            branch = min(self._branches.values(), key=_due, default=None)
+            due = math.inf if branch is None else branch.due
+            if branch is not None and due <= trio.current_time():
+                await self._check(branch, company)
+                continue
+            self._changed = trio.Event()
+            with trio.move_on_at(due):
+                await self._changed.wait()
+
+    async def _check(self, branch: Branch, company: Company | None) -> None:
+        refspec = branch.follow.refspec
+        # What is heard from now on may be newer than what this check finds.
+        branch.news.clear()
+        branch.due = math.inf
+        started = trio.current_time()
+        try:
+            update = await self._update(branch, company)
+        except (Error, OSError) as error:
+            if isinstance(error, OSError):
+                error = disk_error(self._config.repo, error)
+            update = _failed(refspec, branch.pull, error)
+            _log.warning("%s: %s; %s", refspec, error, error.hint)
+        finally:
+            branch.pull = None
+        update = self._timed(update, trio.current_time() - started)
+        branch.failures = branch.failures + 1 if update.error else 0
+        branch.due = min(branch.due, self._next(branch))
+        await self._remember(branch, update)
+
+    def _timed(self, update: Update, seconds: float) -> Update:
+        return replace(update, time=self._now(), seconds=round(seconds, 3))
+
+    def _next(self, branch: Branch) -> float:
+        seconds = self._config.poll_seconds
+        if branch.failures:
+            seconds = min(seconds, RETRY_SECONDS * 2 ** (branch.failures - 1))
+        spread = self._rng.uniform(1 - JITTER, 1 + JITTER)
+        return trio.current_time() + seconds * spread
+
+    async def _remember(self, branch: Branch, update: Update) -> None:
+        branch.last = update
+        state, refspec = self._state.state, branch.follow.refspec
+        if update.confirmed:
+            state.confirmed[refspec] = update.time
+        if update.error or update.commit != update.previous:
+            state.note(update)
+            await trio.to_thread.run_sync(self._state.save)
+
+    async def _update(self, branch: Branch, company: Company | None) -> Update:
+        """Pull a branch's head and deploy it where that is wanted."""
+        follow = branch.follow
+        repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
+        pull = self._make_pull(repo, follow, company)
+        branch.pull = pull.status
+        (result,) = await pull.run()
+        if result.commit != result.previous:
+            _log.info("%s: %s", follow.refspec, result.commit)
+        if follow.deploy:
+            await self._deploying.deploy_if_new(follow.refspec, result.commit)
+        return Update(
+            time=0,
+            refspec=follow.refspec,
+            commit=result.commit,
+            previous=result.previous,
+            confirmed=result.confirmed,
+            origin_bytes=pull.status.origin.bytes,
+            origin_objects=pull.status.origin.objects,
+            peer_bytes=pull.status.peers.bytes,
+            peer_objects=pull.status.peers.objects,
+        )
+
+    def _make_pull(self, repo: Repo, follow: Follow, company: Company | None) -> Pull:
+        remote = repo.remote(follow.remote)
+        credentials = NO_CREDENTIALS
+        path = self._config.credentials.get(follow.remote)
+        if path is not None:
+            credentials = load_credentials(Path(path))
+        if company is not None and credentials.needed and not self._shares_protected:
+            company = Company(company.me, company.neighbours, None)
+        return Pull(
+            repo=repo,
+            origin=Origin(self._fetcher, remote, credentials=credentials),
+            writer=self._writer,
+            verifier=Verifier.for_remote(remote, directories=[Path(repo.path)]),
+            remote=remote,
+            request=PullRequest(wanted=(Wanted(follow.ref),)),
+            now=self._now,
+            company=company,
+        )
+
+    @property
+    def _shares_protected(self) -> bool:
+        """Whether everybody who can be met may have what needs credentials."""
+        return self._config.fleet is not None or self._config.share_protected
+
+    def shareable(self, repo: Repo) -> list[tuple[str, str, Checksum]]:
+        """Return what neighbours may have at once: ref, collection, complete commit.
+
+        Blocks on the disk.
+        """
+        heads = []
+        for branch in self._branches.values():
+            follow = branch.follow
+            if follow.remote in self._config.credentials and not self._shares_protected:
+                continue
+            commit = repo.refs.get(remote_ref(follow.remote, follow.ref))
+            if commit is not None and not repo.is_partial(commit):
+                collection = repo.remote(follow.remote).collection_id or ""
+                heads.append((follow.ref, collection, commit))
+        return heads
+
+
+def _due(branch: Branch) -> float:
+    return branch.due
+
+
+def _failed(refspec: str, pull: PullStatus | None, error: Error) -> Update:
+    """Return what a check that failed is remembered by."""
+    pull = pull or PullStatus()
+    return Update(
+        time=0,
+        refspec=refspec,
+        origin_bytes=pull.origin.bytes,
+        origin_objects=pull.origin.objects,
+        peer_bytes=pull.peers.bytes,
+        peer_objects=pull.peers.objects,
+        error=type(error).__name__,
+        message=str(error),
+        hint=error.hint,
+    )

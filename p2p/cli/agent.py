@@ -1,0 +1,152 @@
+"""`p2p agent`: the service that follows, shares and deploys."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any
+
+import click
+import trio
+
+from p2p.agent.config import AgentConfig, Follow
+from p2p.agent.daemon import run_agent
+from p2p.agent.remotes import remote_name
+from p2p.agent.writing import Writer
+from p2p.cli.local_api import config_option, read_config
+from p2p.cli.options import print_line
+from p2p.cli.writer import open_writer
+from p2p.deploy.target import TreeTarget
+from p2p.net.target import parse_target
+from p2p.ostree.repo import Repo
+from p2p.web.listen import parse_address
+
+
+@click.command
+@config_option
+@click.option("--repo", "repo_path", metavar="REPO", help="The repository.")
+@click.option("--state", metavar="DIR", help="Where it keeps what it must remember.")
+@click.option("--socket", metavar="PATH", help="Where commands reach it.")
+@click.option(
+    "--follow",
+    "follows",
+    nargs=2,
+    metavar="URL REF",
+    multiple=True,
+    help="Follow this branch of this origin, and share it with neighbours.",
+)
+@click.option("--key", metavar="PUB", help="Whose signature commits of --follow need.")
+@click.option("--tree", metavar="DIR", help="Deploy new commits below this directory.")
+@click.option("--listen", metavar="HOST:PORT", help="For neighbours; port 0: any.")
+@click.option(
+    "--peer",
+    "peers",
+    metavar="HOST:PORT",
+    multiple=True,
+    help="A neighbour that need not be looked for.",
+)
+@click.option("--interface", "interfaces", metavar="NAME", multiple=True)
+@click.option("--no-mdns", is_flag=True, help="Look for no neighbours.")
+@click.option("--site", metavar="NAME", help="Name of the site.")
+@click.option("--poll", type=click.FloatRange(1, 2592000), metavar="SECONDS")
+@click.option("--writer", metavar="thread|process|SOCKET")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def agent(  # noqa: PLR0913
+    *,
+    config_path: str | None,
+    repo_path: str | None,
+    state: str | None,
+    socket: str | None,
+    follows: tuple[tuple[str, str], ...],
+    key: str | None,
+    tree: str | None,
+    listen: str | None,
+    peers: tuple[str, ...],
+    interfaces: tuple[str, ...],
+    no_mdns: bool,
+    site: str | None,
+    poll: float | None,
+    writer: str | None,
+    log_level: str,
+) -> None:
+    """Follow branches, share them with neighbours and deploy, until interrupted.
+
+    Options count instead of what the configuration says; `--follow` adds to it.
+    """
+    if follows and key is None:
+        raise click.UsageError("--follow needs --key: whose signature is demanded?")
+    config = read_config(config_path)
+    given: dict[str, Any] = {
+        "repo": repo_path and os.path.abspath(repo_path),
+        "state": state and os.path.abspath(state),
+        "socket": socket and os.path.abspath(socket),
+        "site": site,
+        "poll_seconds": poll,
+        "writer": writer,
+        "interfaces": interfaces,
+        "deploy": tree and TreeTarget(os.path.abspath(tree)),
+    }
+    config = replace(config, **{name: value for name, value in given.items() if value})
+    config = replace(
+        config,
+        mdns=config.mdns and not no_mdns,
+        peers=config.peers + tuple(map(parse_target, peers)),
+        follow=config.follow + tuple(_follow(*f, key, tree) for f in follows),
+    )
+    if state and not socket:
+        config = replace(config, socket=os.path.join(config.state, "agent.sock"))
+    if listen is not None:
+        host, port = parse_address(listen)
+        config = replace(config, listen_host=host, listen_port=port)
+    _log_to_stderr(log_level)
+    trio.run(_run, config, config.share or bool(follows))
+
+
+def _follow(url: str, ref: str, key: str | None, tree: str | None) -> Follow:
+    name = remote_name(url)
+    return Follow(remote=name, ref=ref, url=url, key=key, deploy=tree is not None)
+
+
+def _log_to_stderr(level: str) -> None:
+    """Log lines as systemd's journal likes them: it knows the time itself."""
+    form = "%(levelname)s %(message)s"
+    if sys.stderr.isatty():
+        form = f"%(asctime)s {form}"
+    logging.basicConfig(level=level.upper(), format=form)
+
+
+async def _run(config: AgentConfig, share: bool) -> None:  # noqa: FBT001
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_on_signals, nursery.cancel_scope)
+        await run_agent(
+            config,
+            open_writer=_open_writer,
+            share=share,
+            ready=_say_ready,
+            environment=os.environ,
+        )
+
+
+def _open_writer(
+    repo: Repo, config: AgentConfig
+) -> AbstractAsyncContextManager[Writer]:
+    return open_writer(repo, config.writer, target=config.deploy)
+
+
+async def _end_on_signals(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+def _say_ready(socket: str) -> None:
+    print_line(f"agent ready at {socket}")
