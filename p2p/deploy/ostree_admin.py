@@ -14,6 +14,13 @@ OLDEST = (2022, 7)
 # A kernel and an initramfs on slow flash, behind another updater; not for ever.
 _TIMEOUT_SECONDS = 1800.0
 _KEPT_OF_STDERR = 2000
+# What `ostree` says, in the C locale, and what helps.
+_HINTS = (
+    ("No space left on device", "Free some space: `ostree admin cleanup`, /boot too."),
+    ("Read-only file system", "Run as root, on a sysroot that can be written."),
+    ("Permission denied", "Run as root."),
+    ("must be root", "Run as root."),
+)
 _VERSION = re.compile(r"Version:\s*'?(\d+)\.(\d+)")
 _COMMAND = re.compile(r"^ +([a-z][a-z-]*)(?: |$)", re.MULTILINE)
 
@@ -39,7 +46,8 @@ class OstreeAdmin:
             said = result.stderr.strip()[-_KEPT_OF_STDERR:]
             raise DeployError(
                 f"ostree admin {verb} on {self._sysroot} failed: "
-                f"{said or f'exit status {result.returncode}'}"
+                f"{said or f'exit status {result.returncode}'}",
+                hint=next((hint for text, hint in _HINTS if text in said), None),
             )
         return result.stdout
 

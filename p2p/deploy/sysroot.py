@@ -82,12 +82,11 @@ class SysrootDeployer:
 
     def _os(self, order: tuple[Bootable, ...]) -> str:
         """Return the stateroot that is meant; ConfigError if that is not clear."""
-        if self._os_name is not None:
-            return self._os_name
         there = sorted(os.listdir(self._stateroots))
         booted = [each.os for each in order if each.booted]
-        if len(booted or there) == 1:
-            return (booted or there)[0]
+        meant = [self._os_name] if self._os_name is not None else booted or there
+        if len(meant) == 1 and meant[0] in there:
+            return meant[0]
         raise ConfigError(
             "--os",
             f"{self._sysroot} has the stateroots {', '.join(there) or '(none)'}",
