@@ -14,7 +14,6 @@ from p2p.deploy.deployment import Deployer, Deployment, State
 from p2p.errors import ConfigError, DeployError
 from p2p.ostree.messages import Deploy, Rollback
 from p2p.ostree.objects import Checksum
-from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
 
 
@@ -63,9 +62,9 @@ class Deploying:
 
         """
         self.require_target()
-        remote, ref = parse_refspec(refspec)
+        parse_refspec(refspec)
         repo = await trio.to_thread.run_sync(Repo.open, self._repo)
-        commit = repo.resolve(remote_ref(remote, ref))
+        commit = repo.resolve(refspec)
         await self._deploy(refspec, commit)
         if commit in self._state.state.rolled_back:
             self._state.state.rolled_back.remove(commit)

@@ -32,12 +32,15 @@ from p2p.trust.verify import Verifier
 from p2p.web.credentials import load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
+from p2p.web.retry import Retry
 
 _log = logging.getLogger(__name__)
 
 # After a failure a branch is looked at again after so many seconds, twice as many
 # each time, and never later than it would have been anyway.
 RETRY_SECONDS = 5.0
+# Within a check; the check itself is repeated, and neighbours do not wait so long.
+ORIGIN_TRIES = 3
 # Polls are spread by this share of the interval, so that a site does not ask at once.
 JITTER = 0.1
 # Neighbours that finish at once are one piece of news.
@@ -167,6 +170,10 @@ class Following:
                 error = disk_error(self._config.repo, error)
             update = _failed(refspec, branch.pull, error)
             _log.warning("%s: %s; %s", refspec, error, error.hint)
+        except BaseException:
+            # Cancelled: whoever runs next begins with it.
+            branch.due = -math.inf
+            raise
         finally:
             branch.pull = None
         update = self._timed(update, trio.current_time() - started)
@@ -226,7 +233,12 @@ class Following:
             company = Company(company.me, company.neighbours, None)
         return Pull(
             repo=repo,
-            origin=Origin(self._fetcher, remote, credentials=credentials),
+            origin=Origin(
+                self._fetcher,
+                remote,
+                credentials=credentials,
+                retry=Retry(tries=ORIGIN_TRIES),
+            ),
             writer=self._writer,
             verifier=Verifier.for_remote(remote, directories=[Path(repo.path)]),
             remote=remote,
