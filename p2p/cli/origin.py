@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 import click
 import trio
 
 from p2p.cli.options import json_option, print_json
 from p2p.web.guard import load_credentials, server_context
+from p2p.web.limits import Limits
+from p2p.web.pace import parse_rate
 from p2p.web.treehub import serve_treehub
 
 
@@ -37,6 +40,11 @@ from p2p.web.treehub import serve_treehub
     type=click.Path(exists=True, dir_okay=False),
     help="Demand a client certificate by this authority.",
 )
+@click.option(
+    "--rate",
+    metavar="RATE",
+    help="Send no more than that, such as 10mbit: to spare, or to try, a thin link.",
+)
 @json_option
 def treehub(
     *,
@@ -46,6 +54,7 @@ def treehub(
     tls_cert: str | None,
     tls_key: str | None,
     client_ca: str | None,
+    rate: str | None,
     as_json: bool,
 ) -> None:
     """Serve an OSTree repository with TreeHub's interface, in the foreground.
@@ -59,31 +68,24 @@ def treehub(
     tls = None
     if tls_cert is not None:
         tls = server_context(tls_cert, tls_key or tls_cert, client_ca=client_ca)
-    trio.run(_serve, store, listen, credentials, tls, as_json)
+    limits = Limits()
+    if rate is not None:
+        limits = replace(limits, bytes_per_second=parse_rate(rate, where="--rate"))
+    serve = partial(
+        serve_treehub, store, listen, credentials=credentials, tls=tls, limits=limits
+    )
+    trio.run(_serve, store, serve, as_json)
 
 
 async def _serve(
     store: str,
-    listen: str,
-    credentials: Sequence[str],
-    tls: ssl.SSLContext | None,
+    serve: Callable[..., Awaitable[None]],
     as_json: bool,  # noqa: FBT001
 ) -> None:
     shutdown = trio.Event()
-
-    async def serve(task_status: trio.TaskStatus[list[str]]) -> None:
-        await serve_treehub(
-            store,
-            listen,
-            credentials=credentials,
-            tls=tls,
-            shutdown=shutdown,
-            task_status=task_status,
-        )
-
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
-            urls = await nursery.start(serve)
+            urls = await nursery.start(partial(serve, shutdown=shutdown))
             if as_json:
                 print_json({"urls": urls})
             else:

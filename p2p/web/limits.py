@@ -1,4 +1,4 @@
-"""What one HTTP client may cost a server."""
+"""What HTTP clients may cost a server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Limits:
             `stall_seconds` of grace.
         linger_seconds: how long a client whose body is not wanted may go on sending.
         grace_seconds: for running requests at shutdown.
+        bytes_per_second: of answers, all clients together; None is no limit.
 
     """
 
@@ -32,6 +33,7 @@ class Limits:
     slowest_bytes_per_second: int = 1000
     linger_seconds: float = 2
     grace_seconds: float = 10
+    bytes_per_second: float | None = None
 
     def sweep_seconds(self) -> float:
         """Return how exactly the limits are kept: a quarter of the shortest."""

@@ -36,6 +36,7 @@ from p2p.web.head_memory import HeadMemory
 from p2p.web.limits import Limits
 from p2p.web.link import Link, PlainLink, TLSLink
 from p2p.web.listen import name_of
+from p2p.web.pace import Pace, PacedLink
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class Server:
         self.access_log = access_log
         self.closing = False
         self._tls = tls
+        rate = self.limits.bytes_per_second
+        self._pace = None if rate is None else Pace(rate)
         self._connections: dict[_Connection, None] = {}
         self._arrival = trio.Event()
 
@@ -158,6 +161,8 @@ class Server:
         sock.setblocking(False)
         link: Link
         link = TLSLink(sock, peer, self._tls) if self._tls else PlainLink(sock, peer)
+        if self._pace is not None:
+            link = PacedLink(link, self._pace)
         connection = _Connection(self, link)
         full = len(self._connections) >= self.limits.connections
         try:
