@@ -10,12 +10,12 @@ from p2p.ostree.objects import Checksum
 
 
 class State(StrEnum):
-    """What a deployment is to the system."""
+    """What a deployment is to the system, in the order in which they are listed."""
 
-    CURRENT = "current"
-    """It runs, or is what runs where nothing was booted."""
     PENDING = "pending"
     """The next boot takes it."""
+    CURRENT = "current"
+    """It runs, or is what runs where nothing was booted."""
     PREVIOUS = "previous"
     """A rollback goes to it."""
     OTHER = "other"
@@ -70,7 +70,12 @@ class Deployer(Protocol):
     """
 
     def list(self) -> tuple[Deployment, ...]:
-        """Return the deployments, pending and current first; DeployError if broken."""
+        """Return the deployments: pending, current, previous, then the others.
+
+        Raises:
+            DeployError: what is there contradicts itself.
+
+        """
         ...
 
     def deploy(self, refspec: str, commit: Checksum) -> Outcome:
@@ -91,4 +96,8 @@ class Deployer(Protocol):
             RepositoryError: the disk is the reason.
 
         """
+        ...
+
+    def pin(self, deployment_id: str, *, pinned: bool = True) -> Outcome:
+        """Keep a deployment until it is unpinned; errors as `rollback`."""
         ...

@@ -73,9 +73,10 @@ class SysrootDeployer:
         """Return the deployments, also of other stateroots; see `Deployer`."""
         order = self._order()
         states = _states(order, self._os(order))
-        return tuple(
+        found = [
             _describe(each, state) for each, state in zip(order, states, strict=True)
-        )
+        ]
+        return tuple(sorted(found, key=lambda each: list(State).index(each.state)))
 
     def _order(self) -> tuple[Bootable, ...]:
         return read_bootable(self._sysroot, self._running_root)
@@ -147,6 +148,23 @@ class SysrootDeployer:
             )
         return self._outcome(changed=True, notes=notes)
 
+    def pin(self, deployment_id: str, *, pinned: bool = True) -> Outcome:
+        """Keep a deployment, or no longer; see `Deployer`."""
+        order = self._order()
+        name = self._os(order)
+        ids = [(each.os, each.id) for each in order]
+        if (name, deployment_id) not in ids:
+            raise DeployError(
+                f"{self._sysroot}: {name} has no deployment {deployment_id[:80]}",
+                hint="See `p2p deployments`.",
+            )
+        index = ids.index((name, deployment_id))
+        changed = _is_pinned(order[index]) is not pinned
+        if changed:
+            self._admin.run("pin", *([] if pinned else ["--unpin"]), str(index))
+        found = (each for each in self.list() if each.path == order[index].path)
+        return Outcome(next(found), changed=changed)
+
     def _check_ours(self, order: tuple[Bootable, ...]) -> None:
         """Refuse to take away what another updater has under way, or manages."""
         if not order:
@@ -215,7 +233,12 @@ def _describe(bootable: Bootable, state: State) -> Deployment:
         commit=bootable.commit,
         refspec=origin.string("origin", "refspec"),
         state=state,
-        pinned=origin.boolean("libostree-transient", "pinned", default=False),
+        pinned=_is_pinned(bootable),
         time=time,
         path=bootable.path,
     )
+
+
+def _is_pinned(bootable: Bootable) -> bool:
+    origin = read_origin(bootable)
+    return origin.boolean("libostree-transient", "pinned", default=False)

@@ -10,7 +10,9 @@ ROOT/deployments.json says what came before it (`p2p.deploy.record`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -39,8 +41,10 @@ _TREES = "deployments"
 _CURRENT = "current"
 _LOCK = ".lock"
 _NEW_LINK = ".current.new"
+_NEW_RECORD = f".{_RECORD}-"
 # What an empty filesystem has, and what a first deployment that was killed leaves.
 _EMPTY = frozenset({_LOCK, "lost+found"})
+_USER_MODES = (RepoMode.BARE_USER, RepoMode.BARE_USER_ONLY)
 # How long another deployment into the same place may take.
 _TURN_SECONDS = 600.0
 
@@ -61,7 +65,8 @@ class TreeDeployer:
         Args:
             repo: where the commits are.
             root: a directory for this alone, best on the repository's filesystem.
-            user_mode: no owners and xattrs (`p2p checkout -U`); else as root may.
+            user_mode: no owners and xattrs (`p2p checkout -U`). By default so for an
+                ordinary user, and where only such files can be hard links.
             clock: tells when something was deployed.
 
         """
@@ -70,9 +75,7 @@ class TreeDeployer:
         self._trees = os.path.join(self._root, _TREES)
         self._link = os.path.join(self._root, _CURRENT)
         if user_mode is None:
-            user_mode = os.geteuid() != 0 or (
-                repo.config.mode is RepoMode.BARE_USER_ONLY
-            )
+            user_mode = os.geteuid() != 0 or repo.config.mode in _USER_MODES
         self._user_mode = user_mode
         self._fsync = repo.config.fsync
         self._clock = clock
@@ -230,9 +233,15 @@ class TreeDeployer:
                 yield settled, self._clear(settled, current)
 
     def _found(self) -> Record:
-        """Make the first record of an empty directory, and so take it."""
-        there = set(os.listdir(self._root)) - _EMPTY
-        if any(not name.startswith(f".{_RECORD}-") for name in there):
+        """Take a directory that is empty, or whose record was removed by hand.
+
+        Nothing else: what is not known in a place of deployments is removed.
+        """
+        current = self._current()
+        taken = current is not None and self._exists(current)
+        known = _EMPTY | ({_CURRENT, _TREES} if taken else set())
+        there = [e for e in os.listdir(self._root) if not e.startswith(_NEW_RECORD)]
+        if not known.issuperset(there):
             raise DeployError(
                 f"{self._root}: neither empty nor a place of deployments",
                 hint="Give a new directory: what is not known there is removed.",
@@ -295,11 +304,12 @@ class TreeDeployer:
                 _remove_tree(self._path(name))
             except OSError as error:
                 notes.append(
-                    f"{error.filename or self._path(name)} is not needed any more "
-                    f"and cannot be removed: {error.strerror}"
+                    f"{self._path(name)} is not needed any more and cannot be "
+                    f"removed: {error.filename}: {error.strerror}"
                 )
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._root, _NEW_LINK))
+        for name in os.listdir(self._root):
+            if name == _NEW_LINK or name.startswith(_NEW_RECORD):
+                os.unlink(os.path.join(self._root, name))
         commits = {commit_of(each) for each in kept}
         for ref, commit in list(self._repo.refs.all(_refs_of(record.owner))):
             if commit not in commits:
@@ -313,15 +323,38 @@ def _refs_of(owner: str) -> str:
 
 
 def _remove_tree(path: str) -> None:
-    """Remove a tree, also one with directories that its owner may not write."""
+    """Remove a tree, also one with directories that its owner may not write.
+
+    Raises:
+        OSError: it cannot be removed, or what is mounted in it would go with it.
+
+    """
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
         return
+    if (point := _mounted_in(path)) is not None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), point)
     try:
         shutil.rmtree(path)
     except PermissionError:
         _unlock_directories(path)
         shutil.rmtree(path)
+
+
+def _mounted_in(path: str) -> str | None:
+    """Return a mount point in a directory, such as a bound /var; None if none is."""
+    above = os.fsencode(os.path.realpath(path)) + b"/"
+    with open("/proc/self/mountinfo", "rb") as file:
+        for line in file:
+            # Spaces and the like are written as a backslash and three octal digits.
+            point = re.sub(
+                rb"\\([0-7]{3})",
+                lambda found: bytes((int(found[1], 8),)),
+                line.split()[4],
+            )
+            if (point + b"/").startswith(above):
+                return os.fsdecode(point)
+    return None
 
 
 def _unlock_directories(path: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from p2p.cli.main import main
 from p2p.deploy.deployment import Deployment, State
 from p2p.deploy.sysroot import SysrootDeployer
 from p2p.errors import ConfigError, DeployError
@@ -152,8 +153,8 @@ def test_pins_and_other_stateroots_are_seen(sysroot: Sysroot) -> None:
         other.deploy(REFSPEC, sysroot.name(1))
         zero, one, _ = sysroot.commits
         found = sysroot.deployer().list()
-        assert states(found) == [(State.OTHER, one), (State.CURRENT, zero)]
-        assert [each.pinned for each in found] == [False, True]
+        assert states(found) == [(State.CURRENT, zero), (State.OTHER, one)]
+        assert [each.pinned for each in found] == [True, False]
         assert states(other.list()) == [(State.CURRENT, one), (State.OTHER, zero)]
         with pytest.raises(ConfigError, match="other, tree"):
             SysrootDeployer(sysroot.repo, sysroot.root).list()
@@ -224,6 +225,22 @@ def test_a_stateroot_that_is_not_there_is_refused_before_anything(
     with pytest.raises(ConfigError, match="stateroots tree"):
         deployer.deploy(REFSPEC, commit)
     assert not (sysroot.root / "ostree/deploy/nowhere").exists()
+
+
+def test_pins_are_ostrees(sysroot: Sysroot) -> None:
+    sysroot.deploy(0)
+    deployer = sysroot.deployer()
+    first = f"{sysroot.commits[0]}.0"
+    outcome = deployer.pin(first)
+    assert (outcome.changed, outcome.deployment.pinned) == (True, True)
+    assert "Pinned: yes" in sysroot.admin("status")
+    assert not deployer.pin(first).changed
+    sysroot.deploy(1, 2)
+    assert first in [each.id for each in deployer.list()]
+    assert not deployer.pin(first, pinned=False).deployment.pinned
+    assert "Pinned: yes" not in sysroot.admin("status")
+    with pytest.raises(DeployError, match="no deployment"):
+        deployer.pin("nothing")
 
 
 # -- rolling back --------------------------------------------------------------------
@@ -472,3 +489,21 @@ def test_the_writer_deploys_into_the_sysroot_it_was_given(sysroot: Sysroot) -> N
         service.handle(Rollback())
     assert sysroot.status()[0] == (f"{sysroot.commits[0]}.0", REFSPEC)
     subprocess.run(["ostree", "fsck", "-q", f"--repo={sysroot.stock.repo}"], check=True)
+
+
+def test_the_commands_find_the_repository_of_a_sysroot(
+    sysroot: Sysroot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = [f"--sysroot={sysroot.root}", "--os=tree"]
+    for number in (0, 1):
+        sysroot.name(number)
+        assert main(["deploy", REFSPEC, *place]) == 0
+    assert main(["rollback", *place]) == 0
+    capsys.readouterr()
+    assert main(["deployments", *place]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    zero, one, _ = sysroot.commits
+    assert [line.split()[:3] for line in lines] == [
+        ["current", f"{zero}.0", REFSPEC],
+        ["previous", f"{one}.0", REFSPEC],
+    ]
