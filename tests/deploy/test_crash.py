@@ -83,9 +83,11 @@ def check_every_step(
             now = assert_sound(root)
             found.add(now)
             assert now in {old, new}, f"killed at step {at}"
-            listed = [each.commit for each in deployer(repo, root).list()]
+            listed = deployer(repo, root).list()
             expected = [old, previous] if now == old else [new, old]
-            assert listed == [each for each in expected if each], f"step {at}"
+            commits = [each.commit for each in listed]
+            assert commits == [each for each in expected if each], f"step {at}"
+            assert {each.refspec for each in listed} <= {REFSPEC}
             outcome = deployer(repo, root).deploy(REFSPEC, TWO.checksum)
             assert assert_sound(root) == TWO.checksum == outcome.deployment.commit
             assert_tidy(repo, root)
