@@ -263,5 +263,7 @@ def share_refs(sharing: Sharing, repo: Repo) -> list[str]:
             problems.append(f"{ref}: is incomplete here")
             continue
         sharing.add(sharing.load_complete(checksum))
-        sharing.add_ref(branch, "", checksum)
+        # What keeps deployed commits, here and in a sysroot, is no branch.
+        if not branch.startswith(("ostree/", "p2p/")):
+            sharing.add_ref(branch, "", checksum)
     return problems

@@ -8,6 +8,7 @@ import pytest
 from p2p.deploy.deployment import State
 from p2p.deploy.tree import TreeDeployer
 from p2p.errors import DeployError, ObjectNotFoundError
+from p2p.ostree.commit import CommitOptions, commit_tree
 from p2p.ostree.config import RepoMode
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.ostree.prune import PruneOptions, prune
@@ -23,6 +24,7 @@ from tests.deploy.places import (
     repo_of,
     summary,
 )
+from tests.ostree.samples import make_repo
 
 
 @pytest.fixture
@@ -187,3 +189,23 @@ def test_repositories_of_other_modes_are_deployed_from(
     repo = repo_of(tmp_path / "other", ONE, mode=mode)
     TreeDeployer(repo, root, user_mode=True).deploy(REFSPEC, ONE.checksum)
     assert assert_sound(root) == ONE.checksum
+
+
+@pytest.mark.root
+def test_root_deploys_owners_and_attributes_of_a_bare_repository_as_hard_links(
+    tmp_path: Path, root: Path
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "program").write_text("program\n")
+    os.chown(tree / "program", 12, 34)
+    (tree / "program").chmod(0o4755)
+    os.setxattr(tree / "program", "user.note", b"kept")
+    repo = make_repo(str(tmp_path / "bare"), RepoMode.BARE, {"fsync": "false"})
+    commit = commit_tree(repo, str(tree), CommitOptions(branch="main"))
+    TreeDeployer(repo, root).deploy(REFSPEC, commit)
+    program = root / "current/program"
+    found = program.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (12, 34, 0o4755)
+    assert os.getxattr(program, "user.note") == b"kept"
+    assert found.st_nlink == 2
