@@ -1,7 +1,8 @@
-"""Three devices, one origin: a signed commit of this machine's own files spreads.
+"""Three devices update themselves from one origin behind a thin link.
 
-`make demo` runs it; `make demo KEEP=1` leaves everything in place and says where. It
-reads /usr, writes below one temporary directory and ends by itself.
+`make demo` runs it; `make demo KEEP=1` keeps it up until Enter is pressed. It reads
+/usr, writes below one temporary directory, listens on loopback only, and leaves nothing
+running. It drives the commands and no more: every step can be typed by hand.
 """
 
 from __future__ import annotations
@@ -9,20 +10,25 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 P2P = [sys.executable, "-m", "p2p"]
 REF = "os/demo"
 # Enough of an operating system to be real, and little enough to take a minute.
 SOURCES = ("bin", "sbin", "lib/python3", "share/doc", "lib/x86_64-linux-gnu")
 MAX_BYTES = 250 << 20
+WAN_RATE = "100mbit"
+MIB = 1 << 20
+GIVE_UP_SECONDS = 300
 
 
 def say(text: str) -> None:
@@ -40,17 +46,27 @@ def run(*arguments: str | Path) -> str:
 
 
 @contextmanager
-def background(*arguments: str | Path) -> Iterator[str]:
+def background(log: Path, *arguments: str | Path) -> Iterator[str]:
     """Run a p2p command beside the block; yield the first line it prints."""
-    with subprocess.Popen(
-        [*P2P, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [*P2P, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
         try:
             if process.stdout is None:
                 raise RuntimeError("no pipe")
-            yield process.stdout.readline().strip()
+            line = process.stdout.readline().strip()
+            if not line:
+                process.wait()
+                sys.exit(f"p2p {arguments[0]} ended:\n{log.read_text()}")
+            yield line
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGTERM)
 
 
 def copy_system(tree: Path) -> tuple[int, int]:
@@ -73,91 +89,146 @@ def copy_system(tree: Path) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class Device:
-    """One repository, and what its pulls brought."""
+    """One agent with its own repository, state and deployments."""
 
     name: str
-    repo: Path
+    path: Path
 
-    def pull(self, *peers: str) -> dict[str, int]:
-        """Pull; return bytes by source."""
-        started = time.monotonic()
-        options = [f"--peer={peer}" for peer in peers]
-        command = ["pull", f"--repo={self.repo}", "hub", REF, "--json", *options]
-        result = json.loads(run(*command))
-        return {
-            "origin": result["origin"]["bytes"],
-            "peers": result["peers"]["bytes"],
-            "objects": result["origin"]["objects"] + result["peers"]["objects"],
-            "milliseconds": int((time.monotonic() - started) * 1000),
-        }
+    @property
+    def config(self) -> Path:
+        """The configuration by which commands find this agent."""
+        return self.path / "agent.toml"
 
+    def configure(self, url: str, key: Path) -> None:
+        """Write everything that this device needs to be told."""
+        self.path.mkdir()
+        self.config.write_text(
+            f"""\
+repo = "repo"
+state = "state"
+socket = "agent.sock"
 
-def table(rows: Sequence[tuple[str, dict[str, int]]]) -> None:
-    """Print bytes by source."""
-    print(f"{'':10} {'objects':>8} {'origin MiB':>11} {'neighbours MiB':>15} {'s':>6}")
-    for name, row in rows:
-        print(
-            f"{name:10} {row['objects']:8} {row['origin'] / 2**20:11.1f} "
-            f"{row['peers'] / 2**20:15.1f} {row['milliseconds'] / 1000:6.1f}"
+[neighbours]
+interfaces = ["lo"]      # a site on one machine
+listen = "127.0.0.1:0"
+
+[share]
+enabled = true
+
+[origin]
+poll-seconds = 3
+
+[deploy]
+tree = "run"
+
+[[follow]]
+ref = "hub:{REF}"
+url = "{url}"
+key = "{key}"
+deploy = true
+"""
         )
+
+    def status(self) -> dict[str, Any]:
+        """Ask the agent."""
+        answer: dict[str, Any] = json.loads(
+            run("status", f"--config={self.config}", "--json")
+        )
+        return answer
+
+    def deployed(self) -> str | None:
+        """Return the commit that runs."""
+        target = self.path / "run" / "current"
+        return os.readlink(target).split("/")[-1][:64] if target.is_symlink() else None
+
+
+def wait_until(what: str, done: Callable[[], bool]) -> float:
+    """Wait until something is so; return how many seconds that took."""
+    started = time.monotonic()
+    while not done():
+        seconds = time.monotonic() - started
+        if seconds > GIVE_UP_SECONDS:
+            sys.exit(f"{what}: not after {seconds:.0f} s")
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def show_updates(devices: list[Device], commit: str) -> int:
+    """Print bytes by source; return how many came from the origin in all."""
+    print(f"{'':10} {'from origin':>12} {'from neighbours':>16} {'seconds':>8}")
+    whole = 0
+    for device in devices:
+        updates = device.status()["updates"]
+        update = next(each for each in updates if each["commit"] == commit)
+        whole += update["origin_bytes"]
+        print(
+            f"{device.name:10} {update['origin_bytes'] / MIB:8.2f} MiB "
+            f"{update['peer_bytes'] / MIB:12.2f} MiB {update['seconds']:8.1f}"
+        )
+    print(f"{'together':10} {whole / MIB:8.2f} MiB")
+    return whole
+
+
+def publish(work: Path, tree: Path, subject: str, url: str) -> tuple[str, int]:
+    """Commit, sign and push a build; return the commit and the bytes of one copy."""
+    commit = run(
+        *("commit", f"--repo={work / 'build'}", f"--branch={REF}"),
+        *(f"--sign-key={work / 'keys' / 'signing.key'}", f"--subject={subject}", tree),
+    )
+    push = ["push", f"--repo={work / 'build'}", f"--ref={REF}"]
+    pushed = json.loads(run(*push, f"--origin={url}/api/v3", "--json"))
+    return commit, pushed["sent_bytes"]
 
 
 def site(work: Path, stack: ExitStack) -> None:
     """Play the whole story below a directory."""
-    say("1. A build: files of this machine's own /usr, committed and signed")
+    say("1. A build: files of this machine's own /usr")
     tree = work / "tree"
     count, size = copy_system(tree)
-    print(f"{count} files, {size / 2**20:.0f} MiB")
+    print(f"{count} files, {size / MIB:.0f} MiB")
     run("keygen", work / "keys")
     run("init", f"--repo={work / 'build'}", "--mode=archive")
-    commit = [
-        *("commit", f"--repo={work / 'build'}", f"--branch={REF}"),
-        f"--sign-key={work / 'keys' / 'signing.key'}",
-    ]
-    print(f"commit {run(*commit, '--subject=first', tree)}")
 
-    say("2. An origin with TreeHub's interface, and the build pushed to it")
-    hub = work / "hub"
-    started = stack.enter_context(
-        background("treehub", f"--store={hub}", "--listen=127.0.0.1:0", "--json")
-    )
+    say(f"2. An origin with TreeHub's interface, behind {WAN_RATE} for all; push to it")
+    hub = ["treehub", f"--store={work / 'hub'}", "--listen=127.0.0.1:0"]
+    log = work / "treehub.log"
+    started = stack.enter_context(background(log, *hub, f"--rate={WAN_RATE}", "--json"))
     url = json.loads(started)["urls"][0]
-    origin = f"--origin={url}/api/v3"
-    push = ["push", f"--repo={work / 'build'}", f"--ref={REF}", origin]
-    run(*push)
+    first, one_copy = publish(work, tree, "first", url)
 
-    say("3. Three devices: the first asks the origin, the others their neighbours")
+    say("3. Three agents find each other by mDNS, pull, check and deploy")
+    key = work / "keys" / "signing.pub"
     devices = [Device(f"device {n}", work / f"device-{n}") for n in (1, 2, 3)]
-    peers: list[str] = []
-    rows = []
     for device in devices:
-        run("init", f"--repo={device.repo}", "--mode=bare-user")
-        key = f"ed25519=file:{work / 'keys' / 'signing.pub'}"
-        remote = ["remote", "add", f"--repo={device.repo}", "hub", url]
-        run(*remote, f"--sign-verify={key}")
-        rows.append((device.name, device.pull(*peers)))
-        line = stack.enter_context(
-            background("serve", f"--repo={device.repo}", "--listen=127.0.0.1:0")
-        )
-        peers.append(f"127.0.0.1:{line.rpartition(' ')[2]}")
-    table(rows)
+        device.configure(url, key)
+        log = device.path / "agent.log"
+        stack.enter_context(background(log, "agent", f"--config={device.config}"))
+    wait_until("deployed", lambda: all(d.deployed() == first for d in devices))
+    from_origin = show_updates(devices, first)
+    print(f"           {from_origin / one_copy:.2f} of one copy crossed the thin link")
 
-    say("4. A second, small build: only what changed travels")
+    say("4. A second, small build is pushed; nobody tells the devices")
     (tree / "usr" / "release").write_text("second\n")
-    run(*commit, "--subject=second", tree)
-    run(*push)
-    table([(device.name, device.pull()) for device in devices])
+    second, _ = publish(work, tree, "second", url)
+    seconds = wait_until(
+        "second build", lambda: all(d.deployed() == second for d in devices)
+    )
+    print(f"deployed everywhere {seconds:.1f} s after the push")
+    show_updates(devices, second)
 
-    say("5. Every object of the third device is recomputed, and its tree written out")
-    print(run("fsck", f"--repo={devices[2].repo}"))
-    run("checkout", f"--repo={devices[2].repo}", "-U", f"hub:{REF}", work / "deployed")
-    print(f"deployed: {(work / 'deployed' / 'usr' / 'release').read_text().strip()}")
+    say("5. Every object of the third device is recomputed; what runs, and what before")
+    print(run("fsck", f"--repo={devices[2].path / 'repo'}"))
+    release = devices[2].path / "run" / "current" / "usr" / "release"
+    print(f"{release.relative_to(work)}: {release.read_text().strip()}")
+    print(run("status", f"--config={devices[2].config}"))
 
 
 def main() -> None:
     """Run the demo and clean up."""
+    started = time.monotonic()
+    keep = os.environ.get("KEEP")
     with ExitStack() as stack:
-        if os.environ.get("KEEP"):
+        if keep:
             work = Path(tempfile.mkdtemp(prefix="ostree-p2p-demo-"))
         else:
             work = Path(
@@ -167,8 +238,9 @@ def main() -> None:
             )
         with ExitStack() as running:
             site(work, running)
-            if os.environ.get("KEEP"):
-                say(f"Kept in {work}; the servers run until you press Enter")
+            print(f"\n{time.monotonic() - started:.0f} s in all")
+            if keep:
+                say(f"Kept in {work}; it runs until you press Enter")
                 input()
 
 
