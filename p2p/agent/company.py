@@ -12,7 +12,7 @@ import trio
 from p2p.agent.fetching import Fetching
 from p2p.agent.neighbourhood import Neighbourhood, Nobody
 from p2p.agent.scratch import Scratch
-from p2p.agent.sharing import Sharing
+from p2p.agent.sharing import Sharing, load_complete
 from p2p.agent.survey import Survey
 from p2p.agent.writing import Writer
 from p2p.ostree.messages import Form
@@ -66,10 +66,14 @@ class Company:
                 self.sharing.add_objects(names)
             progressed()
 
-        def named(commit: Checksum) -> list[ObjectName]:
-            if self.sharing is None:
+        async def named(commit: Checksum) -> list[ObjectName]:
+            if isinstance(self.neighbours, Nobody):
                 return []
-            return self.sharing.number(commit, survey.awaited)
+            holdings = survey.holdings
+            whole = await trio.to_thread.run_sync(load_complete, holdings, commit)
+            if self.sharing is not None:
+                self.sharing.number(whole, survey.not_here())
+            return whole.closure
 
         fetching = Fetching(
             scheduler=Scheduler(self.me, rng=random.Random()),  # noqa: S311

@@ -8,7 +8,7 @@ and only then served to neighbours.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -66,12 +66,12 @@ class Fetching:
         scratch: Scratch,
         form: Form,
         verified: Callable[[Iterable[ObjectName]], None],
-        named: Callable[[Checksum], list[ObjectName]],
+        named: Callable[[Checksum], Awaitable[list[ObjectName]]],
     ) -> None:
         """Fetch in `form` from the origin.
 
         `verified` hears of what was staged. `named` is called once all directories
-        are here, on a thread, and returns the commit's closure.
+        are here, and returns the commit's closure.
         """
         self.scheduler = scheduler
         self.answers = Answers(self.tell, self._land, scratch)
@@ -131,8 +131,7 @@ class Fetching:
         """Number the commit's objects once they are known, for neighbours' maps."""
         if not self._survey.all_named:
             await self._all_named.wait()
-        closure = await trio.to_thread.run_sync(self._named, self._commit)
-        self.answers.closures[self._commit] = closure
+        self.answers.closures[self._commit] = await self._named(self._commit)
         self.tell(e.ClosureKnown(self._commit))
 
     # -- the scheduler's decisions -----------------------------------------------

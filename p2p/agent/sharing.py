@@ -39,6 +39,18 @@ class SharedCommit:
     here: set[int] = field(default_factory=set)
 
 
+def load_complete(holdings: Holdings, checksum: Checksum) -> SharedCommit:
+    """Read the closure of a commit whose directories are all here.
+
+    Blocks on the disk; errors as `Holdings.load_metadata`.
+    """
+    data = holdings.load_metadata(ObjectName(checksum, ObjectType.COMMIT))
+    closure = Closure()
+    first = closure.add_commit(Commit.parse(data))
+    names = list(walk(closure, first, holdings.load_dirtree))
+    return SharedCommit(checksum, m.Held.COMPLETE, sort_closure(names))
+
+
 class Sharing:
     """The shared commits and refs of this device."""
 
@@ -64,40 +76,33 @@ class Sharing:
     # -- what is shared --------------------------------------------------------
 
     def load_complete(self, checksum: Checksum) -> SharedCommit:
-        """Read a complete commit's closure; blocks on the disk, changes nothing."""
-        commit = self._load(checksum)
-        closure = Closure()
-        load = self._holdings.load_dirtree
-        names = list(walk(closure, closure.add_commit(commit), load))
-        return SharedCommit(checksum, m.Held.COMPLETE, sort_closure(names))
-
-    def _load(self, checksum: Checksum) -> Commit:
-        name = ObjectName(checksum, ObjectType.COMMIT)
-        return Commit.parse(self._holdings.load_metadata(name))
+        """Read a complete commit; see the function of that name."""
+        return load_complete(self._holdings, checksum)
 
     def begin(self, checksum: Checksum) -> None:
         """Share what comes of a commit that is being pulled."""
         if checksum not in self._commits:
             self.add(SharedCommit(checksum, m.Held.BEGUN))
 
-    def number(
-        self, checksum: Checksum, missing: Collection[ObjectName]
-    ) -> list[ObjectName]:
-        """Number a commit's objects, all its directories being here; return them.
+    def number(self, whole: SharedCommit, missing: Collection[ObjectName]) -> None:
+        """Number a commit's objects, all its directories being here.
 
-        Blocks on the disk. Neighbours can watch what comes of it from now on.
+        Neighbours are told, and can watch what comes of it from now on.
+
+        Args:
+            whole: the commit as `load_complete` returned it.
+            missing: which of its objects are not here yet.
+
         """
-        complete = self.load_complete(checksum)
-        shared = self._commits.get(checksum)
-        if shared is not None and shared.held is m.Held.BEGUN:
-            shared.closure = complete.closure
-            shared.index = {name: at for at, name in enumerate(complete.closure)}
-            shared.here = {
-                at for name, at in shared.index.items() if name not in missing
-            }
-            shared.held = m.Held.PARTIAL
-            self._names.update((m.prefix_of(name), name) for name in shared.closure)
-        return complete.closure
+        shared = self._commits.get(whole.checksum)
+        if shared is None or shared.held is not m.Held.BEGUN:
+            return
+        shared.closure = whole.closure
+        shared.index = {name: at for at, name in enumerate(whole.closure)}
+        shared.here = {at for name, at in shared.index.items() if name not in missing}
+        shared.held = m.Held.PARTIAL
+        self._names.update((m.prefix_of(name), name) for name in shared.closure)
+        self._changed()
 
     def add(self, shared: SharedCommit) -> None:
         """Share a commit; one that was shared as partial is replaced."""

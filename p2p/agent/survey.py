@@ -77,6 +77,15 @@ class Survey:
         missing = self.missing_metadata or self.missing_content
         return not (missing or self.cached or self.awaited)
 
+    def not_here(self) -> set[ObjectName]:
+        """Return the objects that are neither here nor staged."""
+        return {
+            *self.missing_metadata,
+            *self.missing_content,
+            *self.cached,
+            *self.awaited,
+        }
+
     @property
     def all_named(self) -> bool:
         """Tell whether all directories were read, so that the total is known."""

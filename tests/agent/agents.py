@@ -18,6 +18,7 @@ from p2p.cli.writer import open_writer
 from p2p.deploy.target import TreeTarget
 from p2p.net.target import Target
 from p2p.ostree.repo import Repo
+from p2p.web.pace import Pace
 from tests.agent.devices import REF, Publisher
 from tests.web.servers import Exchange, Server, serving
 
@@ -26,10 +27,15 @@ REFSPEC = f"hub:{REF}"
 
 @dataclass(slots=True)
 class FileOrigin:
-    """An archive repository over HTTP; while `away`, every request is refused."""
+    """An archive repository over HTTP; while `away`, every request is refused.
+
+    `pace` makes it a thin link; `served` are the paths, `sent_bytes` of objects.
+    """
 
     repo: Repo
     away: bool = False
+    pace: Pace | None = None
+    sent_bytes: int = 0
     server: Server | None = None
     served: list[str] = field(default_factory=list)
 
@@ -44,7 +50,11 @@ class FileOrigin:
             await exchange.reply(503, b"")
         elif path.is_file():
             self.served.append(exchange.asked.path)
-            await exchange.reply(200, path.read_bytes())
+            body = path.read_bytes()
+            if self.pace is not None:
+                await self.pace.wait(len(body))
+            self.sent_bytes += len(body)
+            await exchange.reply(200, body)
         else:
             await exchange.reply(404, b"")
 

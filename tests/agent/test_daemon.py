@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ import pytest
 import trio
 
 from p2p.agent.config import AgentConfig
+from p2p.agent.remotes import ensure_remote
 from p2p.errors import AgentError, ConfigError, DeployError, FormatError
+from p2p.net.target import Target
 from p2p.ostree.objects import Checksum
+from p2p.ostree.repo import Repo
+from p2p.web.pace import Pace
 from tests.agent.agents import (
     REFSPEC,
     FileOrigin,
+    RunningAgent,
     agent_config,
     neighbour_of,
     run,
@@ -109,6 +115,31 @@ async def test_a_neighbour_gives_the_objects_and_the_news(bench: Bench) -> None:
             assert peer["taken_bytes"] > 0
             (taker,) = (await one.ask("/peers"))["peers"]
             assert taker["given_bytes"] > 0
+
+
+async def test_three_cold_devices_share_the_work_of_a_thin_link(bench: Bench) -> None:
+    random_tree(bench.tree / "more", seed=2, files=400, size=4 * MIB)
+    commit = bench.commit()
+    filez = Path(bench.publisher.repo.path).rglob("*.filez")
+    copy = sum(path.stat().st_size for path in filez)
+    bench.origin.pace = Pace(copy / 2)
+    agents: list[RunningAgent] = []
+    peers: tuple[Target, ...] = ()
+    async with AsyncExitStack() as stack:
+        for name in ("one", "two", "three"):
+            config = bench.config(name, peers=peers)
+            agent = await stack.enter_async_context(run(replace(config, follow=())))
+            status = await agent.until(lambda s: s["port"] is not None)
+            peers += neighbour_of(status)
+            ensure_remote(Repo.open(config.repo), config.follow[0])
+            agents.append(agent)
+        for agent in agents:
+            await agent.until(lambda s: s["neighbours"] == 2)
+        for agent in agents:
+            await agent.ask("/follow", {"refspec": REFSPEC})
+        for agent in agents:
+            await agent.until_commit(commit)
+    assert bench.origin.sent_bytes < 1.3 * copy
 
 
 async def test_the_neighbours_head_counts_while_the_origin_is_away(
