@@ -4,9 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import trio
 
+from p2p.agent.config import AgentConfig
 from p2p.cli.main import main
+from p2p.deploy.target import TreeTarget
 from p2p.ostree.repo import Repo
+from tests.agent.agents import run
 from tests.deploy.places import (
     MAIN,
     ONE,
@@ -152,3 +156,36 @@ def test_without_a_place_the_agent_is_asked(
     config.write_text(f'socket = "{tmp_path}/agent.sock"\n')
     assert main([*command, f"--config={config}"]) != 0
     assert f"no agent is running at {tmp_path}/agent.sock" in capsys.readouterr().err
+
+
+async def test_the_agent_has_it_deployed_where_its_writer_was_told_to(
+    repo: Repo, tmp_path: Path, capsys: Capture
+) -> None:
+    socket = str(tmp_path / "agent.sock")
+    config = AgentConfig(
+        repo=repo.path,
+        state=str(tmp_path / "state"),
+        socket=socket,
+        listen_host="127.0.0.1",
+        listen_port=0,
+        mdns=False,
+        deploy=TreeTarget(str(tmp_path / "root")),
+    )
+    settings = tmp_path / "agent.toml"
+    settings.write_text(f'socket = "{socket}"\n')
+
+    async def command(*arguments: str) -> str:
+        line = [*arguments, f"--config={settings}"]
+        assert await trio.to_thread.run_sync(main, line) == 0
+        return said(capsys)
+
+    async with run(config):
+        assert await command("deployments") == "nothing is deployed"
+        assert (await command("deploy", REFSPEC)).startswith("current")
+        publish(repo, TWO)
+        deployed = json.loads(await command("deploy", REFSPEC, "--json"))
+        assert deployed["commit"] == TWO.checksum
+        assert assert_sound(tmp_path / "root") == TWO.checksum
+        assert f"current   {ONE.checksum}.0" in await command("rollback")
+        listed = json.loads(await command("deployments", "--json"))["deployments"]
+        assert [each["commit"] for each in listed] == [ONE.checksum, TWO.checksum]

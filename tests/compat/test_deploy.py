@@ -3,22 +3,22 @@
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from p2p.agent.writing import open_process_writer
 from p2p.cli.main import main
 from p2p.deploy.deployment import Deployment, State
 from p2p.deploy.sysroot import SysrootDeployer
+from p2p.deploy.target import SysrootTarget
 from p2p.errors import ConfigError, DeployError
 from p2p.ostree.gvariant import Variant
-from p2p.ostree.messages import Deploy, Done, Rollback
+from p2p.ostree.messages import Deploy, Rollback
 from p2p.ostree.objects import Checksum, serialize_metadata
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
-from p2p.writer.service import WriterService
 from tests.mounts import mount_loop_ext4
 from tests.oracle import Ostree
 from tests.require import require
@@ -314,6 +314,19 @@ def test_where_nothing_else_helps_what_is_in_front_is_taken_away(
     assert sysroot.status() == [(f"{sysroot.commits[0]}.0", REFSPEC)]
 
 
+def test_what_the_binding_says_is_in_the_error(
+    sysroot: Sysroot, older: str, tmp_path: Path
+) -> None:
+    sysroot.deploy(0, 1)
+    before = sysroot.status()
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\necho no such sysroot >&2\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(DeployError, match="no such sysroot"):
+        sysroot.deployer(python=str(python), command=older).rollback()
+    assert sysroot.status() == before
+
+
 def test_without_another_deployment_there_is_no_rollback(sysroot: Sysroot) -> None:
     for numbers in ((), (0,)):
         sysroot.deploy(*numbers)
@@ -414,6 +427,17 @@ def test_a_staged_deployment_that_is_none_is_said_to_be_broken(
         sysroot.deployer(running_root=running).list()
 
 
+@pytest.mark.parametrize("data", [b"not a dictionary", b"x", b"\0" * 7])
+def test_a_staged_deployment_that_cannot_be_read_is_said_to_be_broken(
+    sysroot: Sysroot, boot: Callable[[int], str], data: bytes
+) -> None:
+    sysroot.deploy(0)
+    running = boot(0)
+    Path(running, "run/ostree/staged-deployment").write_bytes(data)
+    with pytest.raises(DeployError, match="staged-deployment"):
+        sysroot.deployer(running_root=running).list()
+
+
 def test_a_system_that_follows_a_container_image_is_left_alone(
     sysroot: Sysroot,
 ) -> None:
@@ -479,16 +503,18 @@ def test_a_program_that_is_missing_or_too_old_is_said_to_be(
 # -- through the writer ----------------------------------------------------------------
 
 
-def test_the_writer_deploys_into_the_sysroot_it_was_given(sysroot: Sysroot) -> None:
-    with WriterService(sysroot.repo, sysroot.deployer()) as service:
+async def test_a_writer_process_deploys_into_the_sysroot_it_was_given(
+    sysroot: Sysroot,
+) -> None:
+    target = SysrootTarget(str(sysroot.root), "tree")
+    async with open_process_writer(str(sysroot.stock.repo), target=target) as writer:
         for number in (0, 1):
-            reply = service.handle(Deploy(REFSPEC, sysroot.name(number)))
-            assert isinstance(reply, Done), reply
-            assert reply.deployed is not None
-            assert reply.deployed.changed
-        service.handle(Rollback())
+            done = await writer.call(Deploy(REFSPEC, sysroot.name(number)))
+            assert done.deployed is not None
+            assert done.deployed.changed
+        await writer.call(Rollback())
     assert sysroot.status()[0] == (f"{sysroot.commits[0]}.0", REFSPEC)
-    subprocess.run(["ostree", "fsck", "-q", f"--repo={sysroot.stock.repo}"], check=True)
+    sysroot.stock.fsck()
 
 
 def test_the_commands_find_the_repository_of_a_sysroot(

@@ -209,6 +209,22 @@ def test_what_is_mounted_in_an_old_tree_is_not_cleared_away(
     assert len(os.listdir(root / "deployments")) == 2
 
 
+def test_whatever_else_lies_among_the_trees_goes(
+    deployer: TreeDeployer, root: Path, tmp_path: Path
+) -> None:
+    deployer.deploy(REFSPEC, ONE.checksum)
+    (tmp_path / "outside/file").parent.mkdir()
+    (tmp_path / "outside/file").touch()
+    (root / "deployments/file").touch()
+    (root / "deployments/link").symlink_to(tmp_path / "outside")
+    (root / "deployments" / f"{TWO.checksum}.0").mkdir()
+    (root / "deployments" / f"{TWO.checksum}.0/link").symlink_to(tmp_path / "outside")
+    assert deployer.deploy(REFSPEC, TWO.checksum).notes == ()
+    assert assert_sound(root) == TWO.checksum
+    assert len(os.listdir(root / "deployments")) == 2
+    assert (tmp_path / "outside/file").exists()
+
+
 # -- what somebody did by hand ---------------------------------------------------------
 
 
