@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +16,8 @@ from p2p.errors import ConfigError, DeployError
 from p2p.ostree.messages import Deploy, Rollback
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
+
+_log = logging.getLogger(__name__)
 
 
 class Deploying:
@@ -84,7 +87,13 @@ class Deploying:
 
     async def _deploy(self, refspec: str, commit: Checksum) -> None:
         async with self._lock:
-            await self._writer.call(Deploy(refspec, commit))
+            await self._change(Deploy(refspec, commit))
+
+    async def _change(self, request: Deploy | Rollback) -> None:
+        """Have the writer do it; what a person should know of it is logged."""
+        done = await self._writer.call(request)
+        for note in done.deployed.notes if done.deployed is not None else ():
+            _log.warning("%s", note)
 
     async def rollback(self) -> Deployment:
         """Go back to the deployment before; its successor is not deployed again.
@@ -96,7 +105,7 @@ class Deploying:
         """
         before = await self._newest()
         async with self._lock:
-            await self._writer.call(Rollback())
+            await self._change(Rollback())
         state = self._state.state
         state.rolled_back = [c for c in state.rolled_back if c != before.commit]
         state.rolled_back.append(before.commit)
