@@ -16,25 +16,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.contest import Rival, measure, table
+from bench.contest import Rival, contest
 from tests.debian import debian_tree
-from tests.mounts import mount_loop_ext4, mount_tmpfs
 from tests.oracle import Ostree
 from tests.servers import run_nginx
-from tests.trees import MIB, change_files
+from tests.trees import change_files
 
 CHANGED_FILES = 140
 _P2P = [sys.executable, "-m", "p2p"]
 
 
-def make_origin(work: Path) -> tuple[Path, str, str]:
+def make_origin(work: Path, *, sign_key: Path | None = None) -> tuple[Path, str, str]:
     """Make an archive repository with two commits, the second 140 files later."""
     tree = work / "tree"
     shutil.copytree(debian_tree(), tree, symlinks=True)
-    origin = Ostree.init(work / "origin", "archive")
-    first = origin.commit(tree, "os")
+    origin = f"--repo={work / 'origin'}"
+    _run([*_P2P, "init", origin, "--mode=archive"])
+    sign = [] if sign_key is None else [f"--sign-key={sign_key}"]
+    commit = [*_P2P, "commit", origin, "--branch=os", *sign, str(tree)]
+    first = _run(commit)
     change_files(tree, seed=1, files=CHANGED_FILES)
-    second = origin.commit(tree, "os")
+    second = _run(commit)
     shutil.rmtree(tree)
     return work / "origin", first, second
 
@@ -69,8 +71,10 @@ def ours(name: str, url: str, first: str, second: str | None) -> Rival:
     return Rival(name, prepare)
 
 
-def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def _run(command: Sequence[str]) -> str:
+    """Run a command; return what it printed."""
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 @contextmanager
@@ -87,23 +91,6 @@ def run_treehub(store: Path) -> Iterator[str]:
             yield server.stdout.readline().strip()
         finally:
             server.terminate()
-
-
-def contest(
-    title: str, rivals: Sequence[Rival], *, filesystem: str, rounds: int, work: Path
-) -> None:
-    """Let the rivals run in turn, each on a fresh filesystem, and print the table."""
-    mount = mount_tmpfs if filesystem == "tmpfs" else mount_loop_ext4
-    for _ in range(rounds):
-        for rival in rivals:
-            with (
-                tempfile.TemporaryDirectory(dir=work) as directory,
-                mount(Path(directory), 2048 * MIB) as point,
-            ):
-                command = rival.prepare(point)
-                _run(["sync", "-f", str(point)])
-                rival.runs.append(measure(command, sync=point))
-    print(table(f"{title}, {filesystem}, {rounds} rounds", rivals), flush=True)
 
 
 def main() -> None:

@@ -68,6 +68,7 @@ class Nginx:
     url: str
     port: int
     work: Path
+    pid: int
     certificates: Certificates | None = None
 
     def requests(self) -> list[Request]:
@@ -124,7 +125,8 @@ def run_nginx(
         )
     try:
         scheme = "https" if tls else "http"
-        yield Nginx(f"{scheme}://127.0.0.1:{port}", port, work, certificates)
+        url = f"{scheme}://127.0.0.1:{port}"
+        yield Nginx(url, port, work, process.pid, certificates)
         if process.poll() is not None:
             errors = (work / "error.log").read_text()
             raise RuntimeError(f"nginx ended with {process.returncode}: {errors}")
