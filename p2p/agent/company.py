@@ -21,16 +21,26 @@ from p2p.swarm.scheduler import Scheduler
 from p2p.web.origin import Origin
 from p2p.wire.messages import DeviceId
 
+NUMBER_AFTER_SECONDS = 0.3
 _ALONE = DeviceId("0" * 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """The neighbours, and what this device shares with them while it pulls."""
+    """The neighbours, and what this device shares with them while it pulls.
+
+    Attributes:
+        me: this device.
+        neighbours: the sessions.
+        sharing: what they may have; None if nothing.
+        lasts: whether it goes on after the pull, so that the result is shared too.
+
+    """
 
     me: DeviceId
     neighbours: Neighbourhood
     sharing: Sharing | None
+    lasts: bool = True
 
     @classmethod
     def nobody(cls) -> Company:
@@ -69,6 +79,8 @@ class Company:
         async def named(commit: Checksum) -> list[ObjectName]:
             if isinstance(self.neighbours, Nobody):
                 return []
+            # Small updates are over before a map of them is of use to anybody.
+            await trio.sleep(NUMBER_AFTER_SECONDS)
             holdings = survey.holdings
             whole = await trio.to_thread.run_sync(load_complete, holdings, commit)
             if self.sharing is not None:
@@ -100,9 +112,12 @@ class Company:
 
     async def share(self, heads: Iterable[tuple[str, str, Checksum]]) -> None:
         """Share complete commits: (ref, collection or empty, commit)."""
-        if self.sharing is None:
+        if self.sharing is None or not self.lasts:
             return
         for ref, collection, commit in heads:
-            shared = await trio.to_thread.run_sync(self.sharing.load_complete, commit)
-            self.sharing.add(shared)
+            if not self.sharing.complete(commit):
+                shared = await trio.to_thread.run_sync(
+                    self.sharing.load_complete, commit
+                )
+                self.sharing.add(shared)
             self.sharing.add_ref(ref, collection, commit)

@@ -258,7 +258,7 @@ class Fetching:
         """Take note that these are staged, whoever brought them."""
         if names:
             self._verified(names)
-            if self._survey.all_named and not self._survey.awaits_directory:
+            if self._survey.all_named and not self._survey.awaited_directories:
                 self._all_named.set()
         if self._survey.complete:
             self._finished.set()

@@ -11,7 +11,6 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
 
 import trio
 
@@ -28,8 +27,8 @@ from p2p.wire.hashes import statement
 from p2p.wire.limits import MAX_BATCH_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
 
 STATUS_SECONDS = 0.2
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+# Read from the disk at once: changing threads costs as much as reading some files.
+AHEAD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +78,34 @@ class Server:
                     self._arrived = trio.Event()
                     await self._arrived.wait()
                 await self._session.wait_for_room()
-                request = self._queue[0]
-                if self._session.connection.owes(request.request):
-                    answer = await self._answer(request)
-                    # It may have been cancelled while the disk was read.
+                group = self._next_group()
+                answers = await self._answer_all(group)
+                # Some may have been cancelled while the disk was read.
+                for request, answer in zip(group, answers, strict=True):
                     if self._session.connection.owes(request.request):
                         self._session.send(answer)
-                self._queue.popleft()
+                    self._queue.popleft()
+
+    def _next_group(self) -> list[m.Request]:
+        """Return the next requests that are worth one trip to the disk's thread."""
+        group: list[m.Request] = []
+        left = AHEAD_BYTES
+        for request in self._queue:
+            apart = isinstance(request, m.Watch)
+            if group and (apart or left < _expected_bytes(request)):
+                break
+            group.append(request)
+            left -= _expected_bytes(request)
+            if apart:
+                break
+        return group
+
+    async def _answer_all(self, group: list[m.Request]) -> list[m.Message]:
+        if isinstance(group[0], m.Watch):
+            return [self._watch(group[0])]
+        return await trio.to_thread.run_sync(
+            lambda: list(map(self._answer, group)), limiter=self._disk
+        )
 
     async def _report_status(self) -> None:
         while True:
@@ -96,44 +116,40 @@ class Server:
                     self._session.send(m.Status(request.request, before, 0))
                 before += _expected_bytes(request)
 
-    async def _answer(self, request: m.Request) -> m.Message:
+    # -- on the disk's thread ------------------------------------------------------
+
+    def _answer(self, request: m.Request) -> m.Message:
+        if not self._session.connection.owes(request.request):
+            return m.NotHave(request.request)
         try:
-            return await self._look(request)
+            return self._look(request)
         except ObjectNotFoundError:
             return m.NotHave(request.request)
         except DamagedObjectError as error:
             return m.Rejected(request.request, m.Refusal.DAMAGED, str(error)[:200])
 
-    async def _look(self, request: m.Request) -> m.Message:
+    def _look(self, request: m.Request) -> m.Message:
         match request:
             case m.GetHead(number, ref, collection):
-                commit = self._sharing.head(ref, collection)
-                return await self._commit(number, commit)
+                return self._commit(number, self._sharing.head(ref, collection))
             case m.GetCommit(number, commit):
-                return await self._commit(number, commit)
+                return self._commit(number, commit)
             case m.Ask():
-                return await self._sizes(request)
+                return self._sizes(request)
             case m.Want():
-                return await self._batch(request)
+                return self._batch(request)
             case m.GetUnit():
-                return await self._unit(request)
+                return self._unit(request)
             case m.GetHashes():
-                return await self._hashes(request)
-            case m.Watch():
-                return self._watch(request)
-            case m.Take(number):
-                return m.Rejected(number, m.Refusal.UNSUPPORTED)
+                return self._hashes(request)
+        return m.Rejected(request.request, m.Refusal.UNSUPPORTED)
 
-    # -- commits ---------------------------------------------------------------
-
-    async def _commit(
-        self, number: m.RequestId, checksum: Checksum | None
-    ) -> m.Message:
+    def _commit(self, number: m.RequestId, checksum: Checksum | None) -> m.Message:
         if checksum is None or self._sharing.commit(checksum) is None:
             return m.NotHave(number)
         name = ObjectName(checksum, ObjectType.COMMIT)
-        data = await self._on_disk(self._holdings.load_metadata, name)
-        meta = await self._on_disk(self._holdings.load_commitmeta, checksum)
+        data = self._holdings.load_metadata(name)
+        meta = self._holdings.load_commitmeta(checksum)
         return m.CommitData(number, checksum, data, meta)
 
     def _watch(self, request: m.Watch) -> m.Message:
@@ -164,16 +180,14 @@ class Server:
 
     # -- objects ---------------------------------------------------------------
 
-    async def _sizes(self, request: m.Ask) -> m.Message:
+    def _sizes(self, request: m.Ask) -> m.Message:
         names = [self._sharing.find(prefix) for prefix in request.prefixes]
-        return m.Sizes(request.request, await self._on_disk(self._read_sizes, names))
-
-    def _read_sizes(self, names: list[ObjectName | None]) -> tuple[int | None, ...]:
         size = self._reader.size
-        return tuple(None if name is None else size(name) for name in names)
+        sizes = tuple(None if name is None else size(name) for name in names)
+        return m.Sizes(request.request, sizes)
 
-    async def _batch(self, request: m.Want) -> m.Message:
-        objects = await self._on_disk(self._read_batch, request)
+    def _batch(self, request: m.Want) -> m.Message:
+        objects = self._read_batch(request)
         self.served_bytes += sum(len(o) for o in objects if isinstance(o, bytes))
         return m.Batch(request.request, objects)
 
@@ -199,24 +213,20 @@ class Server:
             return m.Miss.NOT_HAVE
         return m.Miss.TOO_LARGE if size is None or size > limit else m.Miss.OMITTED
 
-    async def _unit(self, request: m.GetUnit) -> m.Message:
+    def _unit(self, request: m.GetUnit) -> m.Message:
         if not self._sharing.shares(request.name):
             return m.NotHave(request.request)
-        data = await self._on_disk(
-            self._reader.read_range, request.name, request.offset, request.length
-        )
+        data = self._reader.read_range(request.name, request.offset, request.length)
         if not data:
             return m.Rejected(request.request, m.Refusal.RANGE, "past the end")
         self.served_bytes += len(data)
         return m.Unit(request.request, data)
 
-    async def _hashes(self, request: m.GetHashes) -> m.Message:
+    def _hashes(self, request: m.GetHashes) -> m.Message:
         if not self._sharing.shares(request.name):
             return m.NotHave(request.request)
         count = min(request.count, MAX_PAGE_HASHES)
-        size, hashes = await self._on_disk(
-            self._hash_units, request.name, request.first, count
-        )
+        size, hashes = self._hash_units(request.name, request.first, count)
         if not hashes:
             return m.Rejected(request.request, m.Refusal.RANGE, "past the end")
         signed = statement(request.name, size, request.first, hashes)
@@ -239,9 +249,6 @@ class Server:
         read = self._reader.read_range
         units = (read(name, start, UNIT_BYTES) for start in starts)
         return size, b"".join(hashlib.sha256(unit).digest() for unit in units)
-
-    async def _on_disk(self, read: Callable[[*Ts], T], *args: *Ts) -> T:
-        return await trio.to_thread.run_sync(read, *args, limiter=self._disk)
 
 
 def _expected_bytes(request: m.Request) -> int:

@@ -104,6 +104,18 @@ class Sharing:
         self._names.update((m.prefix_of(name), name) for name in shared.closure)
         self._changed()
 
+    def complete(self, checksum: Checksum) -> bool:
+        """Share a commit as complete if its objects are known; tell whether it is."""
+        shared = self._commits.get(checksum)
+        if shared is None or shared.held is m.Held.BEGUN:
+            return False
+        if shared.held is m.Held.PARTIAL:
+            shared.held = m.Held.COMPLETE
+            shared.here = set()
+            shared.index = {}
+            self._changed()
+        return True
+
     def add(self, shared: SharedCommit) -> None:
         """Share a commit; one that was shared as partial is replaced."""
         self._commits[shared.checksum] = shared

@@ -24,6 +24,8 @@ from p2p.ostree.objects import ObjectName
 # One batch keeps the writer busy for some milliseconds while the next one fills.
 BATCH_BYTES = 1 << 20
 BATCH_OBJECTS = 512
+# What arrives within this goes together: each call wakes another thread or process.
+GATHER_SECONDS = 0.005
 # A power cut costs at most the verification of so much (see `p2p.ostree.stage`).
 SYNC_BYTES = 128 << 20
 
@@ -52,6 +54,7 @@ class Stager:
         self._writer = writer
         self._report = report
         self._whole: deque[tuple[ObjectName, Form, bytes, bool]] = deque()
+        self._whole_bytes = 0
         self._pieces: deque[Request] = deque()
         self._files: deque[tuple[ObjectName, int, Iterator[bytes]]] = deque()
         self._dead: set[ObjectName] = set()
@@ -63,6 +66,7 @@ class Stager:
     ) -> None:
         """Queue a whole object; `credit` says whether to report it as consumed."""
         self._whole.append((name, form, data, credit))
+        self._whole_bytes += len(data)
         self._wake.set()
 
     def add_file(self, name: ObjectName, size: int, pieces: Iterable[bytes]) -> None:
@@ -94,12 +98,20 @@ class Stager:
             if self._pieces:
                 await self._send_piece(self._pieces.popleft())
             if self._whole:
+                await self._gather()
                 await self._send_batch()
             if self._files:
                 await self._send_file(*self._files.popleft())
             if self._unsynced >= SYNC_BYTES:
                 self._unsynced = 0
                 await self._writer.call(Sync())
+
+    async def _gather(self) -> None:
+        """Wait a moment for more, unless there is enough for one call."""
+        with trio.move_on_after(GATHER_SECONDS):
+            while self._whole_bytes < BATCH_BYTES and not (self._pieces or self._files):
+                self._wake = trio.Event()
+                await self._wake.wait()
 
     async def _send_batch(self) -> None:
         batch: list[tuple[ObjectName, Form, bytes]] = []
@@ -108,6 +120,7 @@ class Stager:
             name, form, data, credit = self._whole.popleft()
             batch.append((name, form, data))
             size += len(data)
+            self._whole_bytes -= len(data)
             credited += len(data) if credit else 0
         done = await self._writer.call(StageObjects(tuple(batch)))
         self._unsynced += size

@@ -44,6 +44,7 @@ class Survey:
         missing_metadata, missing_content: to be fetched, in this order.
         cached: to be copied from other repositories of this machine.
         awaited: asked for, or received and not staged yet.
+        awaited_directories: the directories among them.
         staged: how many objects the writer acknowledged, without copies.
         elsewhere: tells whether such a repository has an object.
         on_cached: called when there is something to copy.
@@ -59,6 +60,7 @@ class Survey:
     missing_content: deque[ObjectName] = field(default_factory=deque)
     cached: deque[ObjectName] = field(default_factory=deque)
     awaited: set[ObjectName] = field(default_factory=set)
+    awaited_directories: set[ObjectName] = field(default_factory=set)
     staged: int = 0
 
     def __post_init__(self) -> None:
@@ -90,11 +92,6 @@ class Survey:
     def all_named(self) -> bool:
         """Tell whether all directories were read, so that the total is known."""
         return not self.closure.unread
-
-    @property
-    def awaits_directory(self) -> bool:
-        """Tell whether a directory was not staged yet."""
-        return any(name.type is ObjectType.DIRTREE for name in self.awaited)
 
     def add_commit(self, commit: Commit, baseline: Commit | None = None) -> None:
         """Find out what of this commit is here; reads the disk.
@@ -140,22 +137,33 @@ class Survey:
     def miss(self, names: Iterable[ObjectName]) -> None:
         """Take note that these must be fetched."""
         for name in names:
-            self.awaited.discard(name)
+            self._settle(name)
             if name.type is ObjectType.FILE:
                 self.missing_content.append(name)
             else:
                 self.missing_metadata.append(name)
 
+    def _await(self, names: Iterable[ObjectName]) -> None:
+        self.awaited.update(names)
+        self.awaited_directories.update(
+            name for name in names if name.type is ObjectType.DIRTREE
+        )
+
+    def _settle(self, name: ObjectName) -> None:
+        self.awaited.discard(name)
+        if name.type is ObjectType.DIRTREE:
+            self.awaited_directories.discard(name)
+
     def take_cached(self) -> deque[ObjectName]:
         """Return all that is to be copied now; it counts as awaited."""
         names, self.cached = self.cached, deque()
-        self.awaited.update(names)
+        self._await(names)
         return names
 
     def acknowledge_copies(self, sizes: Mapping[ObjectName, int]) -> None:
         """Take note that these were copied and staged; they count as local."""
         for name, size in sizes.items():
-            self.awaited.discard(name)
+            self._settle(name)
             self.local.add(size)
 
     def take(self, count: int) -> list[ObjectName]:
@@ -164,7 +172,7 @@ class Survey:
         for queue in (self.missing_metadata, self.missing_content):
             while queue and len(names) < count:
                 names.append(queue.popleft())
-        self.awaited.update(names)
+        self._await(names)
         return names
 
     def take_all(self) -> tuple[ObjectName, ...]:
@@ -175,5 +183,5 @@ class Survey:
     def acknowledge(self, names: Iterable[ObjectName]) -> None:
         """Take note that these were staged."""
         for name in names:
-            self.awaited.discard(name)
+            self._settle(name)
             self.staged += 1

@@ -316,7 +316,7 @@ async def _open_company(
     meeting = replace(meeting, share=not (options.no_share or protected))
     holdings = Holdings.of(options.repo)
     async with open_meeting(options.repo, holdings, meeting) as met:
-        yield met.company
+        yield replace(met.company, lasts=bool(options.share_for))
 
 
 def _describe(result: PulledRef, remote: str, *, mirror: bool) -> str:

@@ -25,7 +25,7 @@ from p2p.errors import TransportClosedError, TransportError
 from p2p.net.failure import socket_failure, tls_failure
 from p2p.net.transport import OneTask, Transport, closed_here, torn
 
-RECEIVE_BYTES: Final = 1 << 16
+RECEIVE_BYTES: Final = 1 << 18
 # What is encrypted before it is sent: four records of TLS.
 SLICE_BYTES: Final = 1 << 16
 # How long last words may take to be read.

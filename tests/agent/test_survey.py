@@ -82,9 +82,9 @@ def test_what_is_asked_for_is_awaited_until_it_is_staged(stage: Stage) -> None:
     names = survey.take(10)
     assert len(names) == 2
     assert survey.take(10) == []
-    assert (survey.complete, survey.awaits_directory) == (False, True)
+    assert (survey.complete, bool(survey.awaited_directories)) == (False, True)
     survey.acknowledge(names)
-    assert (survey.complete, survey.awaits_directory) == (True, False)
+    assert (survey.complete, bool(survey.awaited_directories)) == (True, False)
     assert not survey.all_named
 
 
