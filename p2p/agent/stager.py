@@ -49,8 +49,15 @@ class Outcome:
 class Stager:
     """A queue in front of the writer; `run` empties it."""
 
-    def __init__(self, writer: Writer, report: Callable[[Outcome], None]) -> None:
-        """`report` is called after each batch, in the task of `run`."""
+    def __init__(
+        self,
+        writer: Writer,
+        report: Callable[[Outcome], None],
+        *,
+        gather: float = GATHER_SECONDS,
+    ) -> None:
+        """Report after each batch, in the task of `run`; `gather` is in seconds."""
+        self._gathers = gather
         self._writer = writer
         self._report = report
         self._whole: deque[tuple[ObjectName, Form, bytes, bool]] = deque()
@@ -108,7 +115,7 @@ class Stager:
 
     async def _gather(self) -> None:
         """Wait a moment for more, unless there is enough for one call."""
-        with trio.move_on_after(GATHER_SECONDS):
+        with trio.move_on_after(self._gathers):
             while self._whole_bytes < BATCH_BYTES and not (self._pieces or self._files):
                 self._wake = trio.Event()
                 await self._wake.wait()

@@ -68,7 +68,7 @@ async def running(
     scribe: Scribe, report: Callable[[Outcome], None] = lambda _: None
 ) -> AsyncIterator[Stager]:
     """A stager at work; at the end of the block all that was queued is done."""
-    stager = Stager(scribe, report)
+    stager = Stager(scribe, report, gather=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stager.run)
         yield stager
@@ -94,6 +94,23 @@ async def test_what_comes_while_the_writer_works_goes_in_one_batch(
         scribe.release()
     assert [names(request) for request in scribe.requests] == [[A], [B, C]]
     assert outcomes == [Outcome((A,), (), 1), Outcome((B, C), (), 5)]
+
+
+async def test_what_comes_one_after_the_other_is_gathered_for_a_moment(
+    scribe: Scribe, autojump_clock: trio.testing.MockClock
+) -> None:
+    stager = Stager(scribe, lambda _: None, gather=0.01)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stager.run)
+        stager.add(A, Form.CANONICAL, b"a")
+        await trio.sleep(0.006)
+        stager.add(B, Form.CANONICAL, b"b")
+        await trio.sleep(0.006)
+        stager.add(C, Form.CANONICAL, bytes(BATCH_BYTES))
+        await trio.sleep(0.001)
+        # A full batch waits for nothing.
+        assert [names(request) for request in scribe.requests] == [[A, B], [C]]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_batch_is_bounded_in_bytes_and_objects(scribe: Scribe) -> None:
