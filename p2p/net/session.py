@@ -17,6 +17,7 @@ from p2p.net.transport import Transport
 from p2p.wire import messages as m
 from p2p.wire.connection import Connection
 from p2p.wire.limits import UNIT_BYTES
+from p2p.wire.remark import remark
 from p2p.wire.session import Side
 
 # The other side answers PING at once, so silence for so long means that it is gone,
@@ -25,8 +26,9 @@ PING_AFTER_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
 # Two units: one on its way while the next one waits.
 QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
-# How long last words may take.
+# How long last words may take, and what was queued before them.
 FAREWELL_SECONDS: Final = 1.0
+LEAVE_SECONDS: Final = 6.0
 
 
 class Session:
@@ -49,6 +51,9 @@ class Session:
         self._drained = trio.Event()
         self._last_heard = 0.0
         self._farewell: m.Bye | None = None
+        self._leaving_since = 0.0
+        self._failure: RemoteProtocolError | None = None
+        self._failed = trio.Event()
 
     def __repr__(self) -> str:
         return (
@@ -57,8 +62,18 @@ class Session:
         )
 
     def send(self, message: m.Message) -> None:
-        """Queue a message; errors as `Connection.send`."""
-        self.connection.send(message)
+        """Queue a message; a peer that reads none of them ends the session.
+
+        Raises:
+            LocalProtocolError: the message is malformed, or not allowed now.
+
+        """
+        try:
+            self.connection.send(message)
+        except RemoteProtocolError as error:
+            # Whoever sends is not at fault: `run` raises it.
+            self._failure = error
+            self._failed.set()
         self._wake.set()
 
     async def wait_for_room(self) -> None:
@@ -68,9 +83,10 @@ class Session:
             await self._drained.wait()
 
     def leave(self, reason: m.Farewell, text: str = "") -> None:
-        """End the session once what is queued before was sent."""
+        """End the session once what is queued before was sent, or soon."""
         if self._farewell is None:
-            self._farewell = m.Bye(reason, text)
+            self._farewell = m.Bye(reason, remark(text))
+            self._leaving_since = trio.current_time()
         self._wake.set()
 
     async def run(
@@ -120,7 +136,7 @@ class Session:
                     if isinstance(message, m.Bye):
                         return
             except RemoteProtocolError as error:
-                await self._say_last(m.Bye(m.Farewell.PROTOCOL, str(error)[:200]))
+                await self._say_last(m.Bye(m.Farewell.PROTOCOL, remark(str(error))))
                 raise
             if self.connection.has_output:
                 self._wake.set()
@@ -156,10 +172,17 @@ class Session:
                 return
 
     async def _watch(self) -> None:
-        """Find out when the peer is gone without a word."""
+        """Find out when the peer is gone without a word, or reads no more."""
         token = 0
         while True:
-            silent = trio.current_time() - self._last_heard
+            if self._failure is not None:
+                raise self._failure
+            now = trio.current_time()
+            if self._farewell is not None and now >= self._leaving_since + LEAVE_SECONDS:
+                raise TransportTimeoutError(
+                    f"neighbour {self.peer[:12]} does not read our last words"
+                )
+            silent = now - self._last_heard
             if silent >= DEAD_AFTER_SECONDS:
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} fell silent for {silent:.0f} seconds"
@@ -169,4 +192,5 @@ class Session:
             if quiet and connection.is_up and not connection.awaits_pong:
                 token += 1
                 self.send(m.Ping(token))
-            await trio.sleep(PING_AFTER_SECONDS / 2)
+            with trio.move_on_after(PING_AFTER_SECONDS / 2):
+                await self._failed.wait()

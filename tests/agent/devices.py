@@ -84,6 +84,20 @@ class Pulled:
 
     refs: tuple[PulledRef, ...]
     status: PullStatus
+    meeting: Meeting
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """A device that is about to pull, with its neighbours."""
+
+    meeting: Meeting
+    task: Pull
+
+    async def run(self, seconds: float = 60) -> Pulled:
+        with trio.fail_after(seconds):
+            refs = await self.task.run()
+        return Pulled(refs, self.task.status, self.meeting)
 
 
 async def pull(
@@ -96,6 +110,27 @@ async def pull(
     neighbours: int | None = None,
 ) -> Pulled:
     """Pull from neighbours on these ports of loopback and from the remote's URL."""
+    expected = len(peers) if neighbours is None else neighbours
+    try:
+        async with puller(
+            repo, peers=peers, origin=origin, request=request, share=share
+        ) as device:
+            await _meet(device.meeting, expected)
+            return await device.run()
+    except ExceptionGroup as group:
+        raise _only(group) from group
+
+
+@asynccontextmanager
+async def puller(
+    repo: Repo,
+    *,
+    peers: tuple[int, ...] = (),
+    origin: bool = True,
+    request: PullRequest | None = None,
+    share: bool = True,
+) -> AsyncIterator[Puller]:
+    """Meet neighbours on these ports of loopback, ready to pull."""
     remote = repo.remote("up")
     targets = tuple(Target("127.0.0.1", port) for port in peers)
     options = MeetingOptions(
@@ -104,31 +139,24 @@ async def pull(
         peers=targets,
         share=share,
     )
-    expected = len(peers) if neighbours is None else neighbours
-    request = request or PullRequest(wanted=(Wanted(REF),))
-    try:
-        with WriterService(repo) as service:
-            writer = ThreadWriter(service.handle)
-            async with (
-                Fetcher() as fetcher,
-                open_meeting(repo, Holdings.of(repo), options) as meeting,
-            ):
-                await _meet(meeting, expected)
-                task = Pull(
+    with WriterService(repo) as service:
+        async with (
+            Fetcher() as fetcher,
+            open_meeting(repo, Holdings.of(repo), options) as meeting,
+        ):
+            yield Puller(
+                meeting,
+                Pull(
                     repo=repo,
                     origin=Origin(fetcher, remote) if origin else None,
-                    writer=writer,
+                    writer=ThreadWriter(service.handle),
                     verifier=Verifier.for_remote(remote, directories=[]),
                     remote=remote,
-                    request=request,
+                    request=request or PullRequest(wanted=(Wanted(REF),)),
                     now=time.time,
                     company=meeting.company,
-                )
-                with trio.fail_after(60):
-                    refs = await task.run()
-    except ExceptionGroup as group:
-        raise _only(group) from group
-    return Pulled(refs, task.status)
+                ),
+            )
 
 
 async def _meet(meeting: Meeting, count: int) -> None:
