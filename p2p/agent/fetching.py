@@ -287,9 +287,15 @@ class Fetching:
             case m.Holdings(commits):
                 self.tell(e.HoldingsChanged(peer, commits))
             case m.Record(member, _, _, body) if member == peer:
-                state, fetches = decode_member(body)
-                self.tell(e.OriginStateChanged(state, peer=peer))
-                self.tell(e.FetchingChanged(peer, fetches))
+                self._take_record(peer, body)
+
+    def _take_record(self, peer: m.DeviceId, body: bytes) -> None:
+        try:
+            state, fetches = decode_member(body)
+        except FormatError:
+            return  # another version's: the protocol leaves the body open
+        self.tell(e.OriginStateChanged(state, peer=peer))
+        self.tell(e.FetchingChanged(peer, fetches))
 
     # -- the origin --------------------------------------------------------------
 

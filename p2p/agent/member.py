@@ -26,10 +26,16 @@ def decode_member(
 ) -> tuple[e.OriginState, tuple[tuple[ObjectName, int], ...]]:
     """Return what a member said; FormatError if it is nonsense."""
     try:
-        state, fetches = msgpack.unpackb(body)
-        return e.OriginState(state), tuple(
-            (ObjectName(from_raw(bytes(digest)), ObjectType(kind)), int(count))
-            for kind, digest, count in fetches[:_MAX_FETCHES]
-        )
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        match msgpack.unpackb(body):
+            case [str(state), [*fetches]] if len(fetches) <= _MAX_FETCHES:
+                return e.OriginState(state), tuple(map(_decode_fetch, fetches))
+    except (ValueError, msgpack.UnpackException) as error:
         raise FormatError(f"member record: {error}") from None
+    raise FormatError("member record: it is no [state, fetches]")
+
+
+def _decode_fetch(row: object) -> tuple[ObjectName, int]:
+    match row:
+        case [int(kind), bytes(digest), int(count)] if count >= 0:
+            return ObjectName(from_raw(digest), ObjectType(kind)), count
+    raise FormatError("member record: it is no [type, checksum, bytes]")

@@ -6,6 +6,7 @@ decides what to fetch.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,11 +16,12 @@ from typing import Any
 import trio
 
 from p2p import __version__
+from p2p.agent.bans import Bans
 from p2p.agent.member import encode_member
 from p2p.agent.neighbourhood import Listening
 from p2p.agent.serving import Server
 from p2p.agent.sharing import Sharing
-from p2p.errors import Error, RemoteProtocolError, TransportError
+from p2p.errors import Error, RemoteProtocolError, TransportError, single_error
 from p2p.net.advert import InstanceId
 from p2p.net.listener import Listener
 from p2p.net.session import Session
@@ -35,6 +37,7 @@ from p2p.wire.limits import INSTANCE_BYTES
 # many each time.
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
+_log = logging.getLogger(__name__)
 _REQUEST_TYPES = (
     m.GetHead,
     m.GetCommit,
@@ -93,7 +96,12 @@ class Neighbour:
 
 
 class Neighbours:
-    """All sessions of this device."""
+    """All sessions of this device.
+
+    Attributes:
+        endings: how often sessions ended for a reason that is somebody's fault.
+
+    """
 
     def __init__(
         self,
@@ -114,7 +122,7 @@ class Neighbours:
         self._sharing = sharing
         self._make_server = make_server
         self._peers: dict[m.DeviceId, Neighbour] = {}
-        self._banned: set[m.DeviceId] = set()
+        self._bans = Bans()
         self._dials = 0
         self._seq = 0
         self.port = 0
@@ -207,8 +215,13 @@ class Neighbours:
             self._count(group)
 
     def _count(self, group: BaseExceptionGroup[Error]) -> None:
-        for error in group.exceptions:
-            self.endings[type(error).__name__] += 1
+        """Count why a session ended, or did not begin."""
+        error = single_error(group)
+        kind = type(error).__name__
+        self.endings[kind] += 1
+        # Each kind is told once, so that a flood cannot fill the log.
+        level = logging.INFO if self.endings[kind] == 1 else logging.DEBUG
+        _log.log(level, "a session ended: %s", error)
 
     async def _talk(self, contact: Contact, dial_number: int) -> bool:
         """Run a session to its end; tell whether it was ever up."""
@@ -229,17 +242,32 @@ class Neighbours:
                 nursery.start_soon(server.run)
                 await session.run(hello, conversation.receive, conversation.count)
                 nursery.cancel_scope.cancel()
+        except* RemoteProtocolError as group:
+            self._ban(contact.peer, str(single_error(group)))
+            raise
         finally:
             conversation.end()
         return conversation.was_up
+
+    # -- who is not listened to ----------------------------------------------------
+
+    @property
+    def banned(self) -> dict[m.DeviceId, str]:
+        """Who is not listened to for a while, and why."""
+        return self._bans.all(trio.current_time())
+
+    def _ban(self, peer: m.DeviceId, reason: str) -> None:
+        if self._bans.add(peer, reason, trio.current_time()):
+            _log.warning("device %s is not listened to any more: %s", peer, reason)
 
     def admit(
         self, session: Session, server: Server, contender: Contender, address: str
     ) -> bool:
         """Take a session whose HELLOs passed; False if another one is kept."""
         peer = session.peer
-        if peer in self._banned:
-            session.leave(m.Farewell.MISBEHAVED)
+        offence = self._bans.reason(peer, trio.current_time())
+        if offence:
+            session.leave(m.Farewell.MISBEHAVED, offence)
             return False
         old = self._peers.get(peer)
         if old is not None and not replaces(contender, old.contender):
@@ -300,8 +328,9 @@ class Neighbours:
 
     def drop(self, peer: m.DeviceId, blame: a.Blame, *, banned: bool) -> None:
         """End the session with a neighbour that harms or hinders us."""
+        self.endings[blame.value] += 1
         if banned:
-            self._banned.add(peer)
+            self._ban(peer, blame.value)
         found = self._peers.get(peer)
         if found is not None:
             found.session.leave(m.Farewell.MISBEHAVED, blame.value)
@@ -367,11 +396,11 @@ class _Conversation:
                 self._session, self._server, contender, self._contact.address
             )
             return
-        if isinstance(message, _REQUEST_TYPES):
-            self._server.handle(message)
-            return
         found = self._neighbours.found(self._session)
         if found is None:
+            return  # it was told to leave
+        if isinstance(message, _REQUEST_TYPES):
+            self._server.handle(message)
             return
         if isinstance(message, m.Holdings):
             found.holdings = message

@@ -52,7 +52,7 @@ class Session:
         self._last_heard = 0.0
         self._farewell: m.Bye | None = None
         self._leaving_since = 0.0
-        self._failure: RemoteProtocolError | None = None
+        self._failure: TransportTimeoutError | None = None
         self._failed = trio.Event()
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class Session:
             self.connection.send(message)
         except RemoteProtocolError as error:
             # Whoever sends is not at fault: `run` raises it.
-            self._failure = error
+            self._failure = TransportTimeoutError(str(error), hint=error.hint)
             self._failed.set()
         self._wake.set()
 
@@ -178,7 +178,10 @@ class Session:
             if self._failure is not None:
                 raise self._failure
             now = trio.current_time()
-            if self._farewell is not None and now >= self._leaving_since + LEAVE_SECONDS:
+            if (
+                self._farewell is not None
+                and now >= self._leaving_since + LEAVE_SECONDS
+            ):
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} does not read our last words"
                 )
