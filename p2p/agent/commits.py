@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from p2p.agent.heads import ask_neighbours
 from p2p.agent.request import PullContext, PulledRef, Target
 from p2p.agent.survey import Tally
 from p2p.agent.writing import Writer
 from p2p.errors import (
+    Error,
+    FormatError,
+    IntegrityError,
     NoSourceError,
     ObjectNotFoundError,
     OriginNotFoundError,
     RevokedError,
+    TrustError,
 )
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.messages import Form, StageObjects, StageSignatures
 from p2p.ostree.objects import Checksum, Commit, ObjectName, ObjectType
 from p2p.trust.policy import Head, Source, check_not_older
+from p2p.trust.sign import VerifiedSignature, merge_signatures
 from p2p.trust.verify import VerifiedCommit
 from p2p.wire import messages as m
 
@@ -116,8 +123,8 @@ class Commits:
         while left and parent is not None:
             try:
                 verified = await self._get(parent)
-            except OriginNotFoundError:
-                # The origin's history ends here, as it does after a prune.
+            except (OriginNotFoundError, NoSourceError):
+                # The history ends here, as it does after a prune.
                 break
             chain.append((parent, None))
             parent = verified.commit.parent
@@ -134,47 +141,80 @@ class Commits:
     ) -> VerifiedCommit:
         """Find, verify and stage a commit with its signatures."""
         name = ObjectName(checksum, ObjectType.COMMIT)
-        data, detached, source = await self._find(name)
+        found, source = await self._find(name)
         verifier = self._context.verifier.bound_to(collection)
-        verified = verifier.verify_commit(
-            data,
-            detached,
-            checksum=checksum,
-            ref=ref,
-            source=source,
-            current=current,
-            clock=self._context.clock(),
-        )
-        if self._holdings.load_complete(checksum) is None:
-            await self._writer.call(StageObjects(((name, Form.CANONICAL, data),)))
-        here = self._holdings.load_commitmeta(checksum)
-        if detached is not None and detached != here:
-            await self._writer.call(StageSignatures(checksum, detached))
-        return verified
+        refusal: Error | None = None
+        for data, detached in found:
+            try:
+                verified = verifier.verify_commit(
+                    data,
+                    detached,
+                    checksum=checksum,
+                    ref=ref,
+                    source=source,
+                    current=current,
+                    clock=self._context.clock(),
+                )
+            except (TrustError, FormatError, IntegrityError) as error:
+                refusal = error
+                continue
+            is_hearsay = source is Source.NEIGHBOUR
+            kept = self._merged(verified, data) if is_hearsay else detached
+            await self._stage(name, data, kept)
+            return verified
+        raise refusal or NoSourceError(f"no neighbour has commit {checksum}")
 
-    async def _find(self, name: ObjectName) -> tuple[bytes, bytes | None, Source]:
-        """Return a commit and its signatures, and who says that it is what is asked."""
+    def _merged(self, verified: VerifiedCommit, data: bytes) -> bytes | None:
+        """Return what is here of detached metadata with what a neighbour proved.
+
+        What else a neighbour sent is nobody's word, and is not passed on.
+        """
+        here = self._holdings.load_commitmeta(verified.checksum)
+        mine: tuple[VerifiedSignature, ...] = ()
+        with contextlib.suppress(TrustError, FormatError, IntegrityError):
+            mine = self._context.verifier.verify_commit(
+                data, here, checksum=verified.checksum, clock=self._context.clock()
+            ).signatures
+        return merge_signatures(here, mine, verified.signatures)
+
+    async def _stage(
+        self, name: ObjectName, data: bytes, detached: bytes | None
+    ) -> None:
+        if self._holdings.load_complete(name.checksum) is None:
+            await self._writer.call(StageObjects(((name, Form.CANONICAL, data),)))
+        here = self._holdings.load_commitmeta(name.checksum)
+        if detached is not None and detached != here:
+            await self._writer.call(StageSignatures(name.checksum, detached))
+
+    async def _find(
+        self, name: ObjectName
+    ) -> tuple[list[tuple[bytes, bytes | None]], Source]:
+        """Return a commit and its signatures, and who says that it is what is asked.
+
+        Neighbours may offer the same commit with different signatures.
+        """
         checksum = name.checksum
-        if self._origin is None and checksum not in self._offers:
-            await self._ask_neighbours(checksum)
         offer = self._offers.get(checksum)
         if offer is not None:
-            return offer.commit, offer.commitmeta, Source.NEIGHBOUR
+            return [(offer.commit, offer.commitmeta)], Source.NEIGHBOUR
         if self._origin is None:
-            raise NoSourceError(f"no neighbour has commit {checksum}")
+            return await self._ask_neighbours(checksum), Source.NEIGHBOUR
         detached = await self._origin.fetch_commitmeta(checksum)
         if not self._holdings.has(name):
             data = await self._origin.fetch_commit(checksum)
             self.fetched.add(len(data))
-            return data, detached, Source.ORIGIN
+            return [(data, detached)], Source.ORIGIN
         if detached is None:
             detached = self._holdings.load_commitmeta(checksum)
-        return self._holdings.load_metadata(name), detached, Source.ORIGIN
+        return [(self._holdings.load_metadata(name), detached)], Source.ORIGIN
 
-    async def _ask_neighbours(self, checksum: Checksum) -> None:
+    async def _ask_neighbours(
+        self, checksum: Checksum
+    ) -> list[tuple[bytes, bytes | None]]:
         neighbours = self._context.neighbours
-        if neighbours is not None:
-            offers = await ask_neighbours(
-                neighbours, lambda number: m.GetCommit(number, checksum)
-            )
-            self._offers |= {offer.checksum: offer for offer in offers}
+        if neighbours is None:
+            return []
+        offers = await ask_neighbours(
+            neighbours, lambda number: m.GetCommit(number, checksum)
+        )
+        return [(offer.commit, offer.commitmeta) for offer in offers]

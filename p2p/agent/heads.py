@@ -1,20 +1,31 @@
 """Asks neighbours for commits: the head of a ref, or one by its checksum.
 
-What they say is only an offer: whoever asks verifies it.
+What they say is only an offer: whoever asks verifies it. Here is only seen to it that
+nobody makes the others wait, or fills the memory.
 """
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from p2p.agent.neighbourhood import Neighbourhood
+from p2p.ostree.objects import checksum_of
+from p2p.swarm.action import Blame
 from p2p.wire import messages as m
 
 # Sessions come up within a second on a LAN; a slow device may take two.
 WAIT_SECONDS: Final = 3.0
+# Who works on the question says so five times a second. Once somebody has answered,
+# who says nothing for so long is not waited for.
+SILENCE_SECONDS: Final = 0.5
+# Each answer may have 10 MiB.
+MOST_ASKED_AT_ONCE: Final = 16
+MAX_OFFER_BYTES: Final = 32 << 20
 
 Build = Callable[[m.RequestId], m.Request]
 
@@ -25,22 +36,28 @@ class _Query:
     def __init__(self, neighbours: Neighbourhood, build: Build) -> None:
         self._neighbours = neighbours
         self._build = build
+        self._queue: deque[m.DeviceId] = deque()
         self._asked: dict[m.DeviceId, int] = {}
+        self._heard: dict[m.DeviceId, float] = {}
         self._changed = trio.Event()
-        self.answered: set[m.DeviceId] = set()
+        self._is_answered = False
         self.offers: list[m.CommitData] = []
 
+    # -- what neighbours do ------------------------------------------------------
+
     def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:  # noqa: ARG002
-        request = self._neighbours.request(peer, self._build)
-        if request:
-            self._asked[peer] = request
+        self._queue.append(peer)
+        self._changed.set()
 
     def left(self, peer: m.DeviceId) -> None:
+        if peer in self._queue:
+            self._queue.remove(peer)
         self._asked.pop(peer, None)
         self._changed.set()
 
-    def data(self, peer: m.DeviceId, size: int) -> None:
-        """Nothing is measured here."""
+    def data(self, peer: m.DeviceId, size: int) -> None:  # noqa: ARG002
+        if peer in self._asked:
+            self._heard[peer] = trio.current_time()
 
     def message(self, peer: m.DeviceId, message: m.Message) -> None:
         request = getattr(message, "request", None)
@@ -48,23 +65,64 @@ class _Query:
             return
         if isinstance(message, m.Status):
             return
-        if isinstance(message, m.CommitData):
-            self.offers.append(message)
         del self._asked[peer]
-        self.answered.add(peer)
+        self._is_answered = True
+        if isinstance(message, m.CommitData):
+            self._take(peer, message)
         self._changed.set()
 
+    def _take(self, peer: m.DeviceId, offer: m.CommitData) -> None:
+        if checksum_of(offer.commit) != offer.checksum:
+            self._neighbours.drop(peer, Blame.WRONG_BYTES, banned=True)
+            return
+        if any(_says(offer) == _says(other) for other in self.offers):
+            return
+        # A commit has some kilobytes: the large ones are those to do without.
+        self.offers.append(offer)
+        self.offers.sort(key=_size)
+        while sum(map(_size, self.offers)) > MAX_OFFER_BYTES:
+            self.offers.pop()
+
+    # -- asking ------------------------------------------------------------------
+
+    def _ask_more(self) -> None:
+        while self._queue and len(self._waited_for()) < MOST_ASKED_AT_ONCE:
+            peer = self._queue.popleft()
+            request = self._neighbours.request(peer, self._build)
+            if request:
+                self._asked[peer] = request
+                self._heard[peer] = trio.current_time()
+
+    def _waited_for(self) -> list[m.DeviceId]:
+        latest = trio.current_time() - SILENCE_SECONDS
+        return [peer for peer in self._asked if self._heard[peer] > latest]
+
     async def wait(self) -> None:
-        """Wait until everybody who was asked has answered."""
-        while self._asked or not self.answered:
+        """Wait until everybody who is not silent has answered, and somebody has."""
+        while True:
             self._changed = trio.Event()
-            await self._changed.wait()
+            self._ask_more()
+            waited_for = self._waited_for()
+            if self._is_answered and not waited_for:
+                return
+            soonest = min((self._heard[peer] for peer in waited_for), default=None)
+            deadline = math.inf if soonest is None else soonest + SILENCE_SECONDS
+            with trio.move_on_at(deadline):
+                await self._changed.wait()
+
+    def withdraw(self) -> None:
+        """Wait for nobody any more."""
+        for peer, request in self._asked.items():
+            self._neighbours.cancel(peer, request)
 
 
 async def ask_neighbours(
     neighbours: Neighbourhood, build: Build
 ) -> tuple[m.CommitData, ...]:
-    """Return what neighbours offer for a GetHead or GetCommit, within a few seconds."""
+    """Return what neighbours offer for a GetHead or GetCommit, within a few seconds.
+
+    Each offer has the checksum that it says, and no two are the same.
+    """
     query = _Query(neighbours, build)
     neighbours.begin(query)
     try:
@@ -72,4 +130,13 @@ async def ask_neighbours(
             await query.wait()
     finally:
         neighbours.end()
+        query.withdraw()
     return tuple(query.offers)
+
+
+def _says(offer: m.CommitData) -> tuple[str, bytes | None]:
+    return offer.checksum, offer.commitmeta
+
+
+def _size(offer: m.CommitData) -> int:
+    return len(offer.commit) + len(offer.commitmeta or b"")

@@ -328,11 +328,11 @@ class Neighbours:
 
     def drop(self, peer: m.DeviceId, blame: a.Blame, *, banned: bool) -> None:
         """End the session with a neighbour that harms or hinders us."""
-        self.endings[blame.value] += 1
         if banned:
             self._ban(peer, blame.value)
         found = self._peers.get(peer)
         if found is not None:
+            self.endings[blame.value] += 1
             found.session.leave(m.Farewell.MISBEHAVED, blame.value)
             self.dismiss(found.session)
 

@@ -42,13 +42,12 @@ class Publisher:
             Repo.init(directory / "origin", RepoMode.ARCHIVE), directory / "keys"
         )
 
-    def commit(self, tree: Path, *, timestamp: int | None = None) -> Checksum:
+    def sign(self, data: bytes) -> Metadata:
         key = load_secret_key(self.keys / "signing.key")
+        return parse_metadata(add_signature(None, sign_commit(data, key)))
 
-        def sign(data: bytes) -> Metadata:
-            return parse_metadata(add_signature(None, sign_commit(data, key)))
-
-        options = CommitOptions(branch=REF, timestamp=timestamp, sign=sign)
+    def commit(self, tree: Path, *, timestamp: int | None = None) -> Checksum:
+        options = CommitOptions(branch=REF, timestamp=timestamp, sign=self.sign)
         return commit_tree(self.repo, tree, options)
 
     def device(self, path: Path, url: str, mode: RepoMode = RepoMode.BARE_USER) -> Repo:
@@ -129,9 +128,11 @@ async def puller(
     origin: bool = True,
     request: PullRequest | None = None,
     share: bool = True,
+    verifier: Verifier | None = None,
 ) -> AsyncIterator[Puller]:
     """Meet neighbours on these ports of loopback, ready to pull."""
     remote = repo.remote("up")
+    verifier = verifier or Verifier.for_remote(remote, directories=[])
     targets = tuple(Target("127.0.0.1", port) for port in peers)
     options = MeetingOptions(
         state=f"{repo.path}/extensions/p2p/device",
@@ -150,7 +151,7 @@ async def puller(
                     repo=repo,
                     origin=Origin(fetcher, remote) if origin else None,
                     writer=ThreadWriter(service.handle),
-                    verifier=Verifier.for_remote(remote, directories=[]),
+                    verifier=verifier,
                     remote=remote,
                     request=request or PullRequest(wanted=(Wanted(REF),)),
                     now=time.time,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
+from p2p.agent.neighbours import Neighbours
+from p2p.net.target import Target
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
+from p2p.wire import messages as m
 from tests.agent.devices import Publisher, Pulled, puller, sharing
 from tests.hostile.villain import Villain, running
 from tests.oracle import closure, dangling, walk_objects
@@ -36,6 +39,10 @@ class Scene:
         (tree / "large").write_bytes(bytes(range(256)) * 4096 * 3)
         return cls(directory, publisher, tree, publisher.commit(tree))
 
+    def at(self, directory: Path) -> Scene:
+        """Return the same scene with its devices in another directory."""
+        return replace(self, directory=directory)
+
     def device(self, name: str = "device") -> Repo:
         return self.publisher.device(self.directory / name, NOWHERE)
 
@@ -49,29 +56,51 @@ class Scene:
                 )
             yield tuple(villain.port for villain in villains)
 
-    async def pull(
-        self, repo: Repo, ports: tuple[int, ...], *, seconds: float = 20
-    ) -> Pulled:
-        """Pull from these neighbours, all met before it begins."""
-        async with puller(repo, peers=ports, origin=False) as device:
-            with trio.fail_after(10):
-                while len(device.meeting.neighbours) < len(ports):
-                    await trio.lowlevel.checkpoint()
-            return await device.run(seconds)
-
     async def pull_beside(
-        self, *villains: Villain, seconds: float = 20, honest: bool = True
-    ) -> Pulled:
-        """Pull from villains and, unless said otherwise, from one honest neighbour."""
+        self, *villains: Villain, seconds: float = 20
+    ) -> tuple[Pulled, Neighbours]:
+        """Pull from villains and one honest neighbour, all met before it begins."""
         repo = self.device()
-        async with AsyncExitStack() as stack:
-            ports = await stack.enter_async_context(self.villains(*villains))
-            if honest:
-                source = await stack.enter_async_context(sharing(self.publisher.repo))
-                ports += (source.port,)
-            pulled = await self.pull(repo, ports, seconds=seconds)
+        async with (
+            self.villains(*villains) as ports,
+            sharing(self.publisher.repo) as source,
+            puller(repo, peers=(*ports, source.port), origin=False) as device,
+        ):
+            await until(lambda: len(device.meeting.neighbours) > len(villains))
+            pulled = await device.run(seconds)
         assert_whole(repo, self.commit)
-        return pulled
+        return pulled, device.meeting.neighbours
+
+    async def pull_past(self, villain: Villain) -> tuple[Neighbours, m.Bye]:
+        """Pull from a villain until it is banned, then from an honest neighbour.
+
+        Returns what the device knows of the villain, and what that was told.
+        """
+        repo = self.device()
+        async with (
+            self.villains(villain) as ports,
+            sharing(self.publisher.repo) as source,
+            puller(repo, peers=ports, origin=False) as device,
+            trio.open_nursery() as nursery,
+        ):
+            neighbours = device.meeting.neighbours
+
+            async def run() -> None:
+                await device.run()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(run)
+            await until(lambda: villain.device in neighbours.banned)
+            (bye, *_) = await villain.until_told(m.Bye)
+            nursery.start_soon(neighbours.dial, [Target("127.0.0.1", source.port)])
+        assert_whole(repo, self.commit)
+        return neighbours, bye
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(20):
+        while not condition():
+            await trio.lowlevel.checkpoint()
 
 
 def assert_whole(repo: Repo, commit: Checksum) -> None:

@@ -66,7 +66,7 @@ class Villain:
 
     Attributes:
         heard: what it was told, in order.
-        byes: last words it was told, one a session at most.
+        ended: how many of its sessions are over.
         port: where it listens.
         device: its device id.
 
@@ -86,24 +86,26 @@ class Villain:
         """Return what to say of itself."""
         return hello
 
-    def say(self, session: BentSession, message: m.Message) -> Iterable[m.Message]:
+    def say(
+        self,
+        session: BentSession,  # noqa: ARG002
+        message: m.Message,
+    ) -> Iterable[m.Message]:
         """Return what to say instead of what an honest device would."""
-        del session
         return (message,)
 
-    def hear(self, session: BentSession, message: m.Message) -> bool:
+    def hear(
+        self,
+        session: BentSession,  # noqa: ARG002
+        message: m.Message,  # noqa: ARG002
+    ) -> bool:
         """Take a message; True if an honest device shall not answer it."""
-        del session, message
         return False
 
     # -- what came of it -----------------------------------------------------------
 
     def told(self, kind: type[T]) -> list[T]:
         return [message for message in self.heard if isinstance(message, kind)]
-
-    @property
-    def byes(self) -> list[m.Bye]:
-        return self.told(m.Bye)
 
     async def until_told(self, kind: type[T], count: int = 1) -> list[T]:
         with trio.fail_after(20):

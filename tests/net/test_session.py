@@ -12,11 +12,14 @@ from p2p.errors import (
     TransportClosedError,
     TransportError,
     TransportTimeoutError,
+    single_error,
 )
-from p2p.net.session import DEAD_AFTER_SECONDS, Session
+from p2p.net.session import DEAD_AFTER_SECONDS, LEAVE_SECONDS, Session
 from p2p.net.transport import Transport
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
+from p2p.wire import layout
 from p2p.wire import messages as m
+from p2p.wire.frame import control_frame
 from p2p.wire.limits import UNIT_BYTES
 from tests.net.pairs import memory_pair
 
@@ -37,6 +40,7 @@ class Side:
     heard: list[m.Message] = field(default_factory=list)
     counted: int = 0
     error: Exception | None = None
+    ended: trio.Event = field(default_factory=trio.Event)
     answer: Callable[[m.Message], None] = lambda _: None
 
     @classmethod
@@ -54,7 +58,8 @@ class Side:
         try:
             await self.session.run(hello(self.dial), self.receive, self.count)
         except* (TransportError, RemoteProtocolError) as group:
-            (self.error,) = group.exceptions
+            self.error = single_error(group)
+        self.ended.set()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -189,3 +194,66 @@ async def test_every_reason_to_leave_arrives(
             await until(lambda: bool(left.heard and right.heard))
             right.session.leave(reason)
         assert left.heard[-1] == m.Bye(reason)
+
+
+async def talk_and_read_nothing(stream: Transport) -> None:
+    """Say HELLO and then something every second, and never listen."""
+    said: list[layout.Plain] = [hello(1), *[m.Holdings()] * 600]
+    for message in said:
+        await stream.send_all(control_frame(layout.encode(message)))
+        await trio.sleep(1)
+
+
+async def test_a_peer_that_never_reads_is_left_and_nobody_who_sends_is_hurt(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_pair() as pair, trio.open_nursery() as nursery:
+        right = Side.of(pair.right, LEFT)
+        nursery.start_soon(talk_and_read_nothing, pair.left)
+        nursery.start_soon(right.run)
+        await until(lambda: right.session.connection.is_up)
+        member = 0
+        while right.session.connection.is_up:
+            member += 1
+            right.session.send(m.Record(m.DeviceId(f"{member:064x}"), 1, 1, bytes(512)))
+            if not member % 100:
+                await wait_all_tasks_blocked()
+        await until(lambda: right.error is not None)
+        assert isinstance(right.error, TransportTimeoutError)
+        assert "does not read" in str(right.error)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_does_not_read_the_farewell_is_left_all_the_same(
+    autojump_clock: MockClock,
+) -> None:
+    async with memory_pair() as pair, trio.open_nursery() as nursery:
+        right = Side.of(pair.right, LEFT)
+        nursery.start_soon(talk_and_read_nothing, pair.left)
+        nursery.start_soon(right.run)
+        await until(lambda: right.session.connection.is_up)
+        for member in range(3000):  # more than the stream holds
+            await wait_all_tasks_blocked()
+            right.session.send(m.Record(m.DeviceId(f"{member:064x}"), 1, 1, bytes(512)))
+            if right.session.connection.queued_control_bytes > 100_000:
+                break
+        right.session.leave(m.Farewell.MISBEHAVED)
+        started = trio.current_time()
+        await right.ended.wait()
+        assert isinstance(right.error, TransportTimeoutError)
+        assert "last words" in str(right.error)
+        assert trio.current_time() - started <= LEAVE_SECONDS + 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_any_reason_can_be_told(autojump_clock: MockClock) -> None:
+    async with memory_pair() as pair:
+        left, right = Side.of(pair.left, RIGHT, 1), Side.of(pair.right, LEFT)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(left.run)
+            nursery.start_soon(right.run)
+            await until(lambda: bool(left.heard and right.heard))
+            right.session.leave(m.Farewell.OTHER, "ä\n" * 1000)
+        bye = left.heard[-1]
+        assert isinstance(bye, m.Bye)
+        assert bye.text.startswith("ä?ä?")

@@ -1,0 +1,148 @@
+"""Asking everybody for a commit, without waiting for who does not answer."""
+
+import math
+from collections.abc import Callable
+
+import trio
+from trio.testing import MockClock
+
+from p2p.agent.heads import (
+    MAX_OFFER_BYTES,
+    MOST_ASKED_AT_ONCE,
+    SILENCE_SECONDS,
+    WAIT_SECONDS,
+    ask_neighbours,
+)
+from p2p.agent.neighbourhood import Listening, Nobody
+from p2p.ostree.objects import checksum_of
+from p2p.swarm import action as a
+from p2p.wire import messages as m
+
+
+def offer(request: m.RequestId, data: bytes = b"commit") -> m.CommitData:
+    return m.CommitData(request, checksum_of(data), data)
+
+
+class Crowd(Nobody):
+    """Neighbours that answer after some seconds, or never."""
+
+    def __init__(self, delays: list[float]) -> None:
+        self.delays = {m.DeviceId(f"{k:064x}"): d for k, d in enumerate(delays)}
+        self.listening: Listening | None = None
+        self.open: set[m.DeviceId] = set()
+        self.most_open = 0
+        self.cancelled: list[m.DeviceId] = []
+        self.dropped: list[m.DeviceId] = []
+        self.answer: Callable[[m.RequestId], m.Message] = offer
+        self.status_every = math.inf
+        self._nursery: trio.Nursery | None = None
+
+    async def ask(self) -> tuple[m.CommitData, ...]:
+        async with trio.open_nursery() as self._nursery:
+            offers = await ask_neighbours(self, lambda n: m.GetHead(n, "os", ""))
+            self._nursery.cancel_scope.cancel()
+        return offers
+
+    def begin(self, listening: Listening) -> None:
+        self.listening = listening
+        for peer in self.delays:
+            listening.joined(peer, b"")
+
+    def request(
+        self, peer: m.DeviceId, build: Callable[[m.RequestId], m.Request]
+    ) -> int:
+        assert self._nursery is not None
+        request = build(m.RequestId(7)).request
+        self.open.add(peer)
+        self.most_open = max(self.most_open, len(self.open))
+        self._nursery.start_soon(self._answer, peer, request)
+        return request
+
+    async def _answer(self, peer: m.DeviceId, request: m.RequestId) -> None:
+        assert self.listening is not None
+        left = self.delays[peer]
+        while left > self.status_every:
+            await trio.sleep(self.status_every)
+            left -= self.status_every
+            self.listening.data(peer, 9)
+            self.listening.message(peer, m.Status(request, 0, 0))
+        await trio.sleep(left)
+        self.open.discard(peer)
+        self.listening.message(peer, self.answer(request))
+
+    def cancel(self, peer: m.DeviceId, request: int) -> None:
+        assert request == 7
+        self.cancelled.append(peer)
+
+    def drop(self, peer: m.DeviceId, blame: a.Blame, *, banned: bool) -> None:
+        assert (blame, banned) == (a.Blame.WRONG_BYTES, True)
+        self.dropped.append(peer)
+
+
+async def test_it_ends_with_the_last_answer(autojump_clock: MockClock) -> None:
+    crowd = Crowd([0.1, 0.4])
+    assert await crowd.ask() == (offer(m.RequestId(7)),)
+    assert trio.current_time() == 0.4
+    assert not crowd.cancelled
+
+
+async def test_the_silent_cost_half_a_second(autojump_clock: MockClock) -> None:
+    crowd = Crowd([0.1, math.inf, math.inf])
+    assert len(await crowd.ask()) == 1
+    assert trio.current_time() == SILENCE_SECONDS
+    assert crowd.cancelled == list(crowd.delays)[1:]
+
+
+async def test_who_is_at_work_is_waited_for(autojump_clock: MockClock) -> None:
+    crowd = Crowd([0.1, 1.5])
+    crowd.status_every = 0.2
+    await crowd.ask()
+    assert 1.4 < trio.current_time() < 1.6
+
+
+async def test_without_any_answer_it_ends_in_time(autojump_clock: MockClock) -> None:
+    assert await Crowd([math.inf] * 3).ask() == ()
+    assert trio.current_time() == WAIT_SECONDS
+    assert await Crowd([]).ask() == ()
+
+
+async def test_only_so_many_are_asked_at_once(autojump_clock: MockClock) -> None:
+    crowd = Crowd([0.1] * (3 * MOST_ASKED_AT_ONCE))
+    await crowd.ask()
+    assert crowd.most_open == MOST_ASKED_AT_ONCE
+    assert not crowd.open
+
+
+async def test_the_silent_do_not_keep_others_from_being_asked(
+    autojump_clock: MockClock,
+) -> None:
+    crowd = Crowd([math.inf] * MOST_ASKED_AT_ONCE + [0.1])
+    assert len(await crowd.ask()) == 1
+    assert trio.current_time() < WAIT_SECONDS
+
+
+async def test_of_many_large_offers_the_small_ones_are_kept(
+    autojump_clock: MockClock,
+) -> None:
+    crowd = Crowd([0.1] * 8)
+    sizes = iter([9 << 20, 100, *[9 << 20] * 6])
+    contents = iter(range(8))
+    crowd.answer = lambda n: offer(n, bytes([next(contents)]) * next(sizes))
+    offers = await crowd.ask()
+    assert sum(len(each.commit) for each in offers) <= MAX_OFFER_BYTES
+    assert len(offers) == 4
+    assert len(offers[0].commit) == 100
+
+
+async def test_a_false_name_is_blamed_and_no_offer(autojump_clock: MockClock) -> None:
+    crowd = Crowd([0.1])
+    crowd.answer = lambda n: m.CommitData(n, checksum_of(b"another"), b"commit")
+    assert await crowd.ask() == ()
+    assert crowd.dropped == list(crowd.delays)
+
+
+async def test_one_that_has_it_not_is_an_answer_too(autojump_clock: MockClock) -> None:
+    crowd = Crowd([0.1, math.inf])
+    crowd.answer = m.NotHave
+    assert await crowd.ask() == ()
+    assert trio.current_time() == SILENCE_SECONDS
