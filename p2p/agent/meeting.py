@@ -22,8 +22,8 @@ from p2p.agent.config import AgentConfig, Fleet
 from p2p.agent.neighbours import Neighbours
 from p2p.agent.searching import Searching, read_advert_key
 from p2p.agent.serving import HashSigner, Server
-from p2p.agent.sharing import Sharing
-from p2p.errors import ConfigError, TransportError
+from p2p.agent.sharing import SharedCommit, Sharing
+from p2p.errors import ConfigError, RepositoryError, TransportError
 from p2p.net.advert import AdvertKey
 from p2p.net.discovery import Settings, open_discovery
 from p2p.net.identity import Identity, fleet_identity, open_identity
@@ -35,6 +35,7 @@ from p2p.net.tls import Endpoint
 from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.disk import write_file, writing
 from p2p.ostree.holdings import Holdings
+from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock
 
@@ -253,8 +254,23 @@ async def _search(meeting: Meeting, key: AdvertKey, options: MeetingOptions) -> 
         _log.warning("no neighbours are looked for: %s; %s", error, error.hint)
 
 
-def share_refs(sharing: Sharing, repo: Repo) -> list[str]:
+async def share_refs(sharing: Sharing, repo: Repo) -> list[str]:
     """Share every complete commit that a ref names; return what cannot be shared."""
+    loaded, problems = await trio.to_thread.run_sync(_load_refs, sharing, repo)
+    for branch, shared in loaded:
+        if sharing.commit(shared.checksum) is not shared:
+            sharing.add(shared)
+        if branch:
+            sharing.add_ref(branch, "", shared.checksum)
+    return problems
+
+
+def _load_refs(
+    sharing: Sharing, repo: Repo
+) -> tuple[list[tuple[str, SharedCommit]], list[str]]:
+    """Return branches with their commits, "" for what is no branch, and problems."""
+    commits: dict[Checksum, SharedCommit] = {}
+    loaded: list[tuple[str, SharedCommit]] = []
     problems = []
     for ref, checksum in repo.refs.all():
         kind, _, rest = ref.partition("/")
@@ -262,8 +278,13 @@ def share_refs(sharing: Sharing, repo: Repo) -> list[str]:
         if repo.is_partial(checksum):
             problems.append(f"{ref}: is incomplete here")
             continue
-        sharing.add(sharing.load_complete(checksum))
+        if checksum not in commits:
+            try:
+                commits[checksum] = sharing.load_complete(checksum)
+            except RepositoryError as error:
+                problems.append(f"{ref}: {error}")
+                continue
         # What keeps deployed commits, here and in a sysroot, is no branch.
-        if not branch.startswith(("ostree/", "p2p/")):
-            sharing.add_ref(branch, "", checksum)
-    return problems
+        is_branch = not branch.startswith(("ostree/", "p2p/"))
+        loaded.append((branch if is_branch else "", commits[checksum]))
+    return loaded, problems

@@ -18,6 +18,12 @@ from p2p.ostree.objects import (
 from p2p.ostree.walk import Closure, walk
 from p2p.wire import messages as m
 from p2p.wire.bitmap import sort_closure
+from p2p.wire.limits import MAX_HELD_COMMITS, MAX_HELD_REFS, MAX_REF_BYTES
+
+# Pulls that failed leave what is worth sharing; one branch after the other may fail.
+MAX_UNFINISHED = 4
+
+_UNFINISHED = {m.Held.BEGUN, m.Held.PARTIAL}
 
 
 @dataclass(slots=True)
@@ -59,6 +65,7 @@ class Sharing:
         self._holdings = holdings
         self._commits: dict[Checksum, SharedCommit] = {}
         self._refs: dict[tuple[str, str], Checksum] = {}
+        self._former: dict[tuple[str, str], Checksum] = {}
         self._names: dict[m.Prefix, ObjectName] = {}
         self._on_change: list[Callable[[], None]] = []
 
@@ -81,8 +88,11 @@ class Sharing:
 
     def begin(self, checksum: Checksum) -> None:
         """Share what comes of a commit that is being pulled."""
-        if checksum not in self._commits:
-            self.add(SharedCommit(checksum, m.Held.BEGUN))
+        if checksum in self._commits:
+            return
+        unfinished = [c.checksum for c in self.commits() if c.held in _UNFINISHED]
+        self._forget(unfinished[: 1 - MAX_UNFINISHED])
+        self.add(SharedCommit(checksum, m.Held.BEGUN))
 
     def number(self, whole: SharedCommit, missing: Collection[ObjectName]) -> None:
         """Number a commit's objects, all its directories being here.
@@ -118,13 +128,24 @@ class Sharing:
 
     def add(self, shared: SharedCommit) -> None:
         """Share a commit; one that was shared as partial is replaced."""
+        self._commits.pop(shared.checksum, None)
         self._commits[shared.checksum] = shared
         self._names.update((m.prefix_of(name), name) for name in shared.closure)
         self._changed()
 
     def add_ref(self, ref: str, collection: str, commit: Checksum) -> None:
-        """Tell neighbours which commit a ref names."""
-        self._refs[ref, collection] = commit
+        """Tell neighbours which commit a ref names.
+
+        The one before stays shared, for those who still pull it; what is older and
+        named by no other ref is not kept in memory any longer.
+        """
+        key = ref, collection
+        before = self._refs.pop(key, commit)
+        self._refs[key] = commit
+        if before != commit:
+            self._former[key] = before
+            named = {*self._refs.values(), *self._former.values()}
+            self._forget([c for c in self._commits if c not in named])
         self._changed()
 
     def add_objects(self, names: Iterable[ObjectName]) -> None:
@@ -137,14 +158,18 @@ class Sharing:
 
     def remove(self, checksum: Checksum) -> None:
         """Stop sharing a commit and what only it reaches."""
-        self._commits.pop(checksum, None)
         self._refs = {k: c for k, c in self._refs.items() if c != checksum}
-        self._names = {
-            m.prefix_of(name): name
-            for shared in self._commits.values()
-            for name in shared.closure
-        }
+        self._forget([checksum])
         self._changed()
+
+    def _forget(self, checksums: Iterable[Checksum]) -> None:
+        gone = [self._commits.pop(checksum, None) for checksum in checksums]
+        if any(gone):
+            self._names = {
+                m.prefix_of(name): name
+                for shared in self._commits.values()
+                for name in shared.closure
+            }
 
     # -- what neighbours ask ---------------------------------------------------
 
@@ -168,8 +193,17 @@ class Sharing:
         """Return the commit of a shared ref."""
         return self._refs.get((ref, collection))
 
+    def refs(self) -> Iterable[tuple[str, str]]:
+        """Return the shared refs, each with its collection or ""."""
+        return self._refs
+
     def message(self) -> m.Holdings:
-        """Return all of it at commit grain, as neighbours are told."""
-        commits = (m.HeldCommit(c.checksum, c.held) for c in self._commits.values())
-        refs = (m.HeldRef(r, c, commit) for (r, c), commit in self._refs.items())
-        return m.Holdings(tuple(commits), tuple(refs))
+        """Return all of it at commit grain, as neighbours are told: the newest."""
+        commits = [m.HeldCommit(c.checksum, c.held) for c in self._commits.values()]
+        refs = [
+            m.HeldRef(ref, collection, commit)
+            for (ref, collection), commit in self._refs.items()
+            if max(len(ref.encode()), len(collection.encode())) <= MAX_REF_BYTES
+        ]
+        told = tuple(commits[-MAX_HELD_COMMITS:]), tuple(refs[-MAX_HELD_REFS:])
+        return m.Holdings(*told, more=len(commits) + len(refs) > sum(map(len, told)))

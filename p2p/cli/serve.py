@@ -59,7 +59,7 @@ async def _serve(repo: Repo, options: MeetingOptions) -> None:
     holdings = Holdings.published(repo)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_meeting(repo, holdings, options) as meeting:
-            problems = await trio.to_thread.run_sync(share_refs, meeting.sharing, repo)
+            problems = await share_refs(meeting.sharing, repo)
             for problem in problems:
                 click.echo(f"not shared: {problem}", err=True)
             click.echo(f"sharing {repo.path} on port {meeting.port}")

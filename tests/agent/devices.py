@@ -73,7 +73,7 @@ async def sharing(
         holdings,
         MeetingOptions(state=f"{repo.path}/extensions/p2p/device", host="127.0.0.1"),
     ) as meeting:
-        assert share_refs(meeting.sharing, repo) == []
+        assert await share_refs(meeting.sharing, repo) == []
         yield meeting
 
 
