@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -55,6 +55,8 @@ class Neighbour:
     """One peer with its session.
 
     Attributes:
+        is_of_site: whether it shares our origin link; others are given what they ask
+            for, but nothing is fetched from them: it would cross two such links.
         holdings: what it says it has.
         taken_bytes: what came from it on this session.
         since: when the session came up, on trio's clock.
@@ -65,6 +67,7 @@ class Neighbour:
     server: Server
     contender: Contender
     address: str
+    is_of_site: bool = True
     holdings: m.Holdings = field(default_factory=m.Holdings)
     taken_bytes: int = 0
     since: float = field(default_factory=trio.current_time)
@@ -93,6 +96,13 @@ class Neighbour:
             "taken_bytes": self.taken_bytes,
             "seconds": round(trio.current_time() - self.since, 1),
         }
+
+
+class Met(NamedTuple):
+    """What came of dialling: who was there, if anybody, and if it became a session."""
+
+    peer: m.DeviceId | None
+    was_up: bool
 
 
 class Neighbours:
@@ -163,8 +173,9 @@ class Neighbours:
         """Tell somebody of all neighbours, who is there first."""
         self.listening = listening
         for peer, found in self._peers.items():
-            listening.joined(peer, _signing_key(found.session))
-            listening.message(peer, found.holdings)
+            if found.is_of_site:
+                listening.joined(peer, _signing_key(found.session))
+                listening.message(peer, found.holdings)
 
     def end(self) -> None:
         """Tell nobody any more."""
@@ -191,21 +202,26 @@ class Neighbours:
         """Keep a session with the one peer at these targets, until cancelled."""
         pause = RETRY_SECONDS
         while True:
-            was_up = await self.dial(targets)
-            pause = RETRY_SECONDS if was_up else min(pause * 2, MAX_RETRY_SECONDS)
+            met = await self.dial(targets)
+            while met.peer in self._peers:
+                # It dialled us meanwhile, or was found in another way.
+                await self._changed.wait()
+            pause = RETRY_SECONDS if met.was_up else min(pause * 2, MAX_RETRY_SECONDS)
             await trio.sleep(pause)
 
-    async def dial(self, targets: Sequence[Target]) -> bool:
-        """Dial a peer and talk until the session ends; tell whether it was ever up."""
+    async def dial(self, targets: Sequence[Target]) -> Met:
+        """Dial a peer and talk until the session ends; names are resolved anew."""
+        peer: m.DeviceId | None = None
         was_up = False
         try:
             contact = await dial(self._endpoint, targets)
+            peer = contact.peer
             self._dials += 1
             was_up = await self._talk(contact, self._dials)
         except* (TransportError, RemoteProtocolError) as group:
             # It is away, or not (yet) one of us: the caller tries again.
             self._count(group)
-        return was_up
+        return Met(peer, was_up)
 
     async def _met(self, contact: Contact) -> None:
         try:
@@ -276,13 +292,20 @@ class Neighbours:
         if old is not None:
             self._gone(peer)
             old.session.leave(m.Farewell.DUPLICATE)
-        self._peers[peer] = Neighbour(session, server, contender, address)
+        is_of_site = self._is_of_site(session)
+        self._peers[peer] = Neighbour(session, server, contender, address, is_of_site)
         session.send(self._sharing.message())
         self._change()
         self.on_up(InstanceId(contender.peer[0]))
-        if self.listening is not None:
+        if self.listening is not None and is_of_site:
             self.listening.joined(peer, _signing_key(session))
         return True
+
+    def _is_of_site(self, session: Session) -> bool:
+        """Whether a neighbour is of this site, or one of the two does not say."""
+        hello = session.connection.peer
+        theirs = "" if hello is None else hello.site
+        return theirs == self._site or not (theirs and self._site)
 
     def _change(self) -> None:
         self._changed.set()
@@ -346,7 +369,7 @@ class Neighbours:
         self._seq += 1
         body = encode_member(news)
         for found in self._peers.values():
-            if found.session.connection.is_up:
+            if found.is_of_site and found.session.connection.is_up:
                 found.session.send(m.Record(self.me, self.epoch, self._seq, body))
 
     def _tell_holdings(self) -> None:
@@ -380,7 +403,7 @@ class _Conversation:
         if found is None:
             return
         found.taken_bytes += size
-        if self._neighbours.listening is not None:
+        if self._neighbours.listening is not None and found.is_of_site:
             self._neighbours.listening.data(self._session.peer, size)
 
     def end(self) -> None:
@@ -405,7 +428,7 @@ class _Conversation:
         if isinstance(message, m.Holdings):
             found.holdings = message
             self._neighbours.hear(message)
-        if self._neighbours.listening is not None:
+        if self._neighbours.listening is not None and found.is_of_site:
             self._neighbours.listening.message(peer, message)
 
 

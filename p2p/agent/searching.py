@@ -25,7 +25,9 @@ from p2p.wire import messages as m
 _log = logging.getLogger(__name__)
 # Sessions this device opens by itself; others may dial it beyond that.
 MAX_DIALLED = 16
-# Of two that find each other one waits so long for the other's session.
+# Who came last dials, because it is the first to hear of the other: whoever has been
+# there for longer than this waits so long for the newcomer's session.
+NEWCOMER_SECONDS = 2.0
 YIELD_SECONDS = 1.0
 
 
@@ -65,11 +67,11 @@ class Searching:
         self._key = key
         self._port = port
         self._site = site
-        self._dialling: set[InstanceId] = set()
-        self._targets: dict[InstanceId, tuple[Target, ...]] = {}
+        self._known: dict[InstanceId, _Known] = {}
         self._slots = trio.Semaphore(MAX_DIALLED)
+        self._stale = trio.Event()
         sharing.subscribe(self.say)
-        neighbours.on_up = self._came_up
+        neighbours.on_up = discovery.browser.confirm
 
     def problems(self) -> list[str]:
         """Return what keeps neighbours from being found, for people."""
@@ -91,24 +93,32 @@ class Searching:
 
     def say(self) -> None:
         """Say what is shared now; soon, and only the last of several."""
+        self._stale.set()
+
+    async def _advertise(self) -> None:
+        while True:
+            self._stale = trio.Event()
+            try:
+                self._discovery.advertiser.publish(self._make_advert(), self._port)
+            except LimitError as error:
+                # Filters are bounded, so this is a name of a site that is too long.
+                _log.warning("mDNS: %s", error)
+            await self._stale.wait()
+
+    def _make_advert(self) -> Advert:
         complete: list[Item] = []
         partial: list[Item] = []
         for commit in self._sharing.commits():
             held = complete if commit.held is m.Held.COMPLETE else partial
             held.append(commit.checksum)
-        complete += [Ref(r.ref, r.collection) for r in self._sharing.message().refs]
-        advert = self._key.make(
+        complete += [Ref(ref, collection) for ref, collection in self._sharing.refs()]
+        return self._key.make(
             self._neighbours.instance,
             site=self._site,
             epoch=self._neighbours.epoch,
             complete=complete,
             partial=partial,
         )
-        try:
-            self._discovery.advertiser.publish(advert, self._port)
-        except LimitError as error:
-            # Filters are bounded, so this is a name of a site that is too long.
-            _log.warning("mDNS: %s", error)
 
     def _is_of_site(self, advert: Advert) -> bool:
         """Whether a neighbour is of this site, or does not say of which."""
@@ -118,41 +128,70 @@ class Searching:
 
     async def run(self) -> None:
         """Find and dial neighbours until cancelled."""
-        self.say()
+        newcomer_until = trio.current_time() + NEWCOMER_SECONDS
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._advertise)
             async for event in self._discovery.browser:
                 if isinstance(event, PeerGone):
                     # A session that is up goes on; it is not dialled again.
-                    self._targets.pop(event.instance, None)
+                    if event.instance in self._known:
+                        self._known[event.instance].move(())
                     continue
                 found = event.neighbour
                 if not self._is_of_site(found.advert):
                     continue
-                self._targets[found.instance] = found.targets
-                if found.instance not in self._dialling:
-                    self._dialling.add(found.instance)
-                    nursery.start_soon(self._keep_dialling, found.instance)
+                known = self._known.get(found.instance)
+                if known is not None:
+                    known.move(found.targets)
+                    continue
+                self._known[found.instance] = known = _Known(found.targets)
+                is_newcomer = trio.current_time() < newcomer_until
+                pause = 0.0 if is_newcomer else YIELD_SECONDS
+                nursery.start_soon(self._keep_meeting, found.instance, known, pause)
 
-    async def _keep_dialling(self, instance: InstanceId) -> None:
+    async def _keep_meeting(
+        self, instance: InstanceId, known: _Known, pause: float
+    ) -> None:
         """Keep a session with a neighbour for as long as it is heard of."""
-        try:
-            if instance < self._neighbours.instance:
-                # Both see each other at once; so only one dials, if it can.
-                await trio.sleep(YIELD_SECONDS)
-            async with self._slots:
+        await trio.sleep(pause)
+        pause = RETRY_SECONDS
+        while known.targets:
+            if self._neighbours.meets(instance):
                 pause = RETRY_SECONDS
-                while instance in self._targets:
-                    if self._neighbours.meets(instance):
-                        pause = RETRY_SECONDS
-                        await self._neighbours.until_gone(instance)
-                    elif await self._neighbours.dial(self._targets[instance]):
-                        pause = RETRY_SECONDS
-                    else:
-                        await self._discovery.unreachable(instance)
-                    await trio.sleep(pause)
-                    pause = min(pause * 2, MAX_RETRY_SECONDS)
-        finally:
-            self._dialling.discard(instance)
+                await self._neighbours.until_gone(instance)
+            elif await self._dial(instance, known):
+                pause = RETRY_SECONDS
+            else:
+                await self._discovery.unreachable(instance)
+            if await known.moves_within(pause):
+                pause = RETRY_SECONDS
+            pause = min(pause * 2, MAX_RETRY_SECONDS)
+        del self._known[instance]
 
-    def _came_up(self, instance: InstanceId) -> None:
-        self._discovery.browser.confirm(instance)
+    async def _dial(self, instance: InstanceId, known: _Known) -> bool:
+        """Dial once there is room for one more; tell whether a session was up."""
+        async with self._slots:
+            if not known.targets or self._neighbours.meets(instance):
+                return True
+            return (await self._neighbours.dial(known.targets)).was_up
+
+
+class _Known:
+    """Where somebody is who was heard of; nowhere once it is gone."""
+
+    def __init__(self, targets: tuple[Target, ...]) -> None:
+        self.targets = targets
+        self._moved = trio.Event()
+
+    def move(self, targets: tuple[Target, ...]) -> None:
+        """Note where it is now, if it moved."""
+        if targets != self.targets:
+            self.targets = targets
+            self._moved.set()
+
+    async def moves_within(self, seconds: float) -> bool:
+        """Wait so long at most; tell whether it moved meanwhile."""
+        with trio.move_on_after(seconds):
+            await self._moved.wait()
+        moved, self._moved = self._moved.is_set(), trio.Event()
+        return moved

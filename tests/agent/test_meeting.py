@@ -69,7 +69,7 @@ async def test_a_device_does_not_meet_itself(tmp_path: Path, repo: Repo) -> None
     async with open_meeting(repo, holdings, options(tmp_path)) as meeting:
         with trio.fail_after(10):
             target = Target("127.0.0.1", meeting.port)
-            assert not await meeting.neighbours.dial([target])
+            assert not (await meeting.neighbours.dial([target])).was_up
         assert meeting.neighbours.endings == {"ConnectError": 1}
         assert len(meeting.neighbours) == 0
 
