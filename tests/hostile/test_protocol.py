@@ -194,7 +194,7 @@ class LongName(Villain):
 async def test_a_bad_hello_is_no_neighbour(scene: Scene, kind: type[Villain]) -> None:
     async with scene.villains(kind()) as ports, sharing(scene.device()) as meeting:
         targets = [Target("127.0.0.1", port) for port in ports]
-        assert not await meeting.neighbours.dial(targets)
+        assert not (await meeting.neighbours.dial(targets)).was_up
         assert len(meeting.neighbours.banned) == 1
         assert not len(meeting.neighbours)
 
