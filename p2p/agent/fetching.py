@@ -16,6 +16,7 @@ import trio
 from p2p.agent.answers import Answers, Delivery
 from p2p.agent.member import decode_member
 from p2p.agent.neighbourhood import Neighbourhood
+from p2p.agent.prospects import Prospects
 from p2p.agent.scratch import Scratch
 from p2p.agent.stager import Outcome, Stager
 from p2p.agent.survey import Survey, Tally
@@ -85,7 +86,7 @@ class Fetching:
         self._named = named
         self._landed: dict[tuple[ObjectName, m.DeviceId | None], Delivery] = {}
         self._streams: dict[ObjectName, _Streaming] = {}
-        self._failures: dict[ObjectName, Error] = {}
+        self._prospects = Prospects(neighbours)
         self.from_origin = Tally()
         self.from_peers = Tally()
         self._all_named = trio.Event()
@@ -109,8 +110,8 @@ class Fetching:
         """Fetch everything that the survey of a commit says is missing.
 
         Raises:
-            OriginError, TransportError, IntegrityError: nobody has something, and
-                the origin said why.
+            OriginError, TransportError, IntegrityError: nobody has something; what
+                the origin said, NoSourceError if it was not asked.
             RepositoryError, WriterError: what the writer reported.
 
         """
@@ -122,6 +123,7 @@ class Fetching:
             nursery.start_soon(self._stager.run)
             nursery.start_soon(self._act)
             nursery.start_soon(self._know_closure)
+            nursery.start_soon(self._prospects.watch)
             if self._origin is not None:
                 nursery.start_soon(self._listen_to, self._origin)
             await self._finished.wait()
@@ -155,6 +157,7 @@ class Fetching:
                 for name in names:
                     self._accept(name, giver)
             case a.AcceptUnit(name, unit):
+                self._prospects.moved()
                 self.answers.keep_unit(name, unit)
             case a.Assemble(name):
                 self._assemble(name)
@@ -164,8 +167,8 @@ class Fetching:
                 self._origin.want(name, form=self._form)
             case a.CancelOrigin(name):
                 self._cancel_origin(name)
-            case a.ReportStuck(names):
-                self._give_up(names)
+            case a.ReportStuck(names, reason):
+                self._prospects.stuck(reason, names)
             case _:
                 self._speak(action)
 
@@ -203,13 +206,6 @@ class Fetching:
             )
             self.tell(busy)
 
-    def _give_up(self, names: Iterable[ObjectName]) -> None:
-        """End the pull if nobody is left who could have what the origin lacks."""
-        for name in names:
-            error = self._failures.get(name)
-            if error is not None and not len(self._neighbours):
-                raise error
-
     # -- deliveries --------------------------------------------------------------
 
     def _land(self, delivery: Delivery) -> None:
@@ -220,6 +216,7 @@ class Fetching:
             self._origin.consumed(len(delivery.data))
 
     def _accept(self, name: ObjectName, giver: m.DeviceId | None) -> None:
+        self._prospects.came(name)
         stream = self._streams.get(name) if giver is None else None
         if stream is not None:
             self._finish_stream(name, stream)
@@ -316,9 +313,7 @@ class Fetching:
                 self._drop_stream(name)
             case ObjectFailed(name, error):
                 self._drop_stream(name)
-                self._failures[name] = error
-                if not len(self._neighbours):
-                    raise error
+                self._prospects.failed(name, error)
                 self.tell(e.OriginFailed(name, _failure(error)))
 
     def _take_piece(self, piece: ObjectPiece) -> None:
@@ -336,6 +331,7 @@ class Fetching:
             stream.last = piece.data
             self.tell(e.OriginDelivered(name, stream.received))
         else:
+            self._prospects.moved()
             self.tell(e.OriginProgressed(name, stream.received))
 
     def _finish_stream(self, name: ObjectName, stream: _Streaming) -> None:

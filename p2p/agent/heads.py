@@ -18,7 +18,10 @@ from p2p.ostree.objects import checksum_of
 from p2p.swarm.action import Blame
 from p2p.wire import messages as m
 
-# Sessions come up within a second on a LAN; a slow device may take two.
+# Neighbours may offer different heads; while more of them are expected to come up,
+# this is waited for them after the first offer.
+GATHER_SECONDS: Final = 1.0
+# Once nobody else is expected, no question takes longer, whatever neighbours do.
 WAIT_SECONDS: Final = 3.0
 # Who works on the question says so five times a second. Once somebody has answered,
 # who says nothing for so long is not waited for.
@@ -41,6 +44,8 @@ class _Query:
         self._heard: dict[m.DeviceId, float] = {}
         self._changed = trio.Event()
         self._is_answered = False
+        self._is_settled = False
+        self._offered = math.inf
         self.offers: list[m.CommitData] = []
 
     # -- what neighbours do ------------------------------------------------------
@@ -77,6 +82,7 @@ class _Query:
             return
         if any(_says(offer) == _says(other) for other in self.offers):
             return
+        self._offered = min(self._offered, trio.current_time())
         # A commit has some kilobytes: the large ones are those to do without.
         self.offers.append(offer)
         self.offers.sort(key=_size)
@@ -97,18 +103,36 @@ class _Query:
         latest = trio.current_time() - SILENCE_SECONDS
         return [peer for peer in self._asked if self._heard[peer] > latest]
 
+    async def end_in_time(self, whole: trio.CancelScope) -> None:
+        """Wait until nobody else is expected; after that the rest must be quick."""
+        await self._neighbours.settle()
+        self._is_settled = True
+        self._changed.set()
+        await trio.sleep(WAIT_SECONDS)
+        whole.cancel()
+
     async def wait(self) -> None:
-        """Wait until everybody who is not silent has answered, and somebody has."""
+        """Wait until everybody who is not silent has answered, and somebody has.
+
+        Who is still expected to come is waited for too, but not for long once
+        somebody has offered something.
+        """
         while True:
             self._changed = trio.Event()
             self._ask_more()
-            waited_for = self._waited_for()
-            if self._is_answered and not waited_for:
+            times = [self._heard[peer] + SILENCE_SECONDS for peer in self._waited_for()]
+            if not (times or self._hopes(trio.current_time())):
                 return
-            soonest = min((self._heard[peer] for peer in waited_for), default=None)
-            deadline = math.inf if soonest is None else soonest + SILENCE_SECONDS
-            with trio.move_on_at(deadline):
+            if not self._is_settled:
+                times.append(self._offered + GATHER_SECONDS)
+            with trio.move_on_at(min(times, default=math.inf)):
                 await self._changed.wait()
+
+    def _hopes(self, now: float) -> bool:
+        """Whether it is worth to wait for those who are silent, or not there yet."""
+        if self._is_settled:
+            return not self._is_answered
+        return now < self._offered + GATHER_SECONDS
 
     def withdraw(self) -> None:
         """Wait for nobody any more."""
@@ -119,15 +143,18 @@ class _Query:
 async def ask_neighbours(
     neighbours: Neighbourhood, build: Build
 ) -> tuple[m.CommitData, ...]:
-    """Return what neighbours offer for a GetHead or GetCommit, within a few seconds.
+    """Return what neighbours offer for a GetHead or GetCommit, within some seconds.
 
+    As long as others are expected and nobody offers anything, they are waited for.
     Each offer has the checksum that it says, and no two are the same.
     """
     query = _Query(neighbours, build)
     neighbours.begin(query)
     try:
-        with trio.move_on_after(WAIT_SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(query.end_in_time, nursery.cancel_scope)
             await query.wait()
+            nursery.cancel_scope.cancel()
     finally:
         neighbours.end()
         query.withdraw()

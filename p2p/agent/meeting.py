@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -59,6 +60,7 @@ class MeetingOptions:
         peers: static neighbours.
         share: whether to give neighbours anything.
         mdns: whether to look for neighbours, and be found.
+        settle_seconds: how long neighbours may take to come up after the start.
         choice: on which interfaces.
 
     """
@@ -72,6 +74,7 @@ class MeetingOptions:
     peers: tuple[Target, ...] = ()
     share: bool = True
     mdns: bool = False
+    settle_seconds: float = 3.0
     choice: Choice = field(default_factory=Choice)
 
     @classmethod
@@ -190,6 +193,8 @@ async def open_meeting(
         meeting = Meeting(company, neighbours, sharing, listener.port, identity)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(neighbours.listen, listener)
+            count = math.inf if options.mdns else len(options.peers)
+            neighbours.expect(count, options.settle_seconds)
             for target in options.peers:
                 nursery.start_soon(neighbours.keep_dialling, [target])
             if options.mdns:
@@ -251,6 +256,7 @@ async def _search(meeting: Meeting, key: AdvertKey, options: MeetingOptions) -> 
             await meeting.searching.run()
     except TransportError as error:
         meeting.failure = str(error)
+        neighbours.expect(len(options.peers), options.settle_seconds)
         _log.warning("no neighbours are looked for: %s; %s", error, error.hint)
 
 

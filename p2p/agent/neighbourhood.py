@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import trio
+
 from p2p.swarm import action as a
 from p2p.wire import messages as m
 
@@ -40,8 +42,18 @@ class Neighbourhood(Protocol):
         """Tell nobody any more."""
         ...
 
-    def __len__(self) -> int:
-        """How many sessions are up."""
+    @property
+    def has_sources(self) -> bool:
+        """Whether anybody is there to draw on."""
+        ...
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody else is expected to come up within moments."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait until nobody else is expected to come up within moments."""
         ...
 
     def request(
@@ -76,8 +88,19 @@ class Nobody:
     def end(self) -> None:
         """Nobody was told of."""
 
-    def __len__(self) -> int:
-        return 0
+    @property
+    def has_sources(self) -> bool:
+        """Nobody is there."""
+        return False
+
+    @property
+    def is_settled(self) -> bool:
+        """Nobody will come."""
+        return True
+
+    async def settle(self) -> None:
+        """Nobody is expected."""
+        await trio.lowlevel.checkpoint()
 
     def request(
         self,

@@ -141,6 +141,8 @@ class Neighbours:
         self._hearing: list[Callable[[Checksum], None]] = []
         self._changed = trio.Event()
         self.on_up: Callable[[InstanceId], None] = _nobody
+        self._expected = 0.0
+        self._expected_until = 0.0
         sharing.subscribe(self._tell_holdings)
 
     def __len__(self) -> int:
@@ -168,6 +170,31 @@ class Neighbours:
         """Wait until there is no session with this run of an agent."""
         while self.meets(instance):
             await self._changed.wait()
+
+    # -- who is there to draw on -----------------------------------------------------
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether anybody of this site is met."""
+        return any(met.is_of_site for met in self._peers.values())
+
+    def expect(self, count: float, seconds: float) -> None:
+        """Expect so many neighbours, perhaps any number, to come up within a time."""
+        self._expected = count
+        self._expected_until = trio.current_time() + seconds
+        self._change()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody else is expected to come up within moments."""
+        is_over = trio.current_time() >= self._expected_until
+        return is_over or len(self._peers) >= self._expected
+
+    async def settle(self) -> None:
+        """Wait until nobody else is expected to come up within moments."""
+        with trio.move_on_at(self._expected_until):
+            while not self.is_settled:
+                await self._changed.wait()
 
     def begin(self, listening: Listening) -> None:
         """Tell somebody of all neighbours, who is there first."""
@@ -201,8 +228,13 @@ class Neighbours:
     async def keep_dialling(self, targets: Sequence[Target]) -> None:
         """Keep a session with the one peer at these targets, until cancelled."""
         pause = RETRY_SECONDS
+        is_expected = True
         while True:
             met = await self.dial(targets)
+            if is_expected and not met.was_up:
+                self._expected -= 1
+                self._change()
+            is_expected = False
             while met.peer in self._peers:
                 # It dialled us meanwhile, or was found in another way.
                 await self._changed.wait()

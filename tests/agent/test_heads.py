@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from p2p.agent.heads import (
+    GATHER_SECONDS,
     MAX_OFFER_BYTES,
     MOST_ASKED_AT_ONCE,
     SILENCE_SECONDS,
@@ -35,13 +36,26 @@ class Crowd(Nobody):
         self.dropped: list[m.DeviceId] = []
         self.answer: Callable[[m.RequestId], m.Message] = offer
         self.status_every = math.inf
+        self.settles_after = 0.0
+        self.joins_after = math.inf
         self._nursery: trio.Nursery | None = None
+
+    async def settle(self) -> None:
+        await trio.sleep(self.settles_after)
 
     async def ask(self) -> tuple[m.CommitData, ...]:
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._join_late)
             offers = await ask_neighbours(self, lambda n: m.GetHead(n, "os", ""))
             self._nursery.cancel_scope.cancel()
         return offers
+
+    async def _join_late(self) -> None:
+        await trio.sleep(self.joins_after)
+        assert self.listening is not None
+        late = m.DeviceId("f" * 64)
+        self.delays[late] = 0.1
+        self.listening.joined(late, b"")
 
     def begin(self, listening: Listening) -> None:
         self.listening = listening
@@ -104,6 +118,27 @@ async def test_without_any_answer_it_ends_in_time(autojump_clock: MockClock) -> 
     assert await Crowd([math.inf] * 3).ask() == ()
     assert trio.current_time() == WAIT_SECONDS
     assert await Crowd([]).ask() == ()
+    assert trio.current_time() == 2 * WAIT_SECONDS
+
+
+async def test_who_is_expected_is_waited_for_until_there_is_an_offer(
+    autojump_clock: MockClock,
+) -> None:
+    crowd = Crowd([])
+    crowd.settles_after = 8.0
+    crowd.joins_after = 5.0
+    assert len(await crowd.ask()) == 1
+    assert 5.0 + GATHER_SECONDS < trio.current_time() < 8.0
+
+
+async def test_one_that_has_it_not_does_not_end_the_wait_for_others(
+    autojump_clock: MockClock,
+) -> None:
+    crowd = Crowd([0.1])
+    crowd.settles_after = 8.0
+    crowd.answer = m.NotHave
+    assert await crowd.ask() == ()
+    assert trio.current_time() == 8.0
 
 
 async def test_only_so_many_are_asked_at_once(autojump_clock: MockClock) -> None:
