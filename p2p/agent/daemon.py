@@ -7,6 +7,7 @@ way; without neighbours they come from their origins alone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -30,7 +31,7 @@ from p2p.agent.state import StateFile
 from p2p.agent.writing import Writer
 from p2p.deploy.deployment import Deployer
 from p2p.deploy.target import open_deployer
-from p2p.errors import ConfigError, RepositoryError
+from p2p.errors import ConfigError, Error
 from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.refs import remote_ref
@@ -43,6 +44,8 @@ _log = logging.getLogger(__name__)
 # Sessions come up within two seconds of a start; what is fetched before then comes
 # from the origin though a neighbour has it.
 SETTLE_SECONDS = 2.5
+# After what keeps neighbours from being met, such as a missing certificate.
+MEET_AGAIN_SECONDS = 60.0
 
 
 class Agent:
@@ -73,6 +76,7 @@ class Agent:
         self._deploying = deploying
         self._share = share
         self._meeting: Meeting | None = None
+        self._failure = ""
         self._session = trio.CancelScope()
 
     @property
@@ -91,26 +95,43 @@ class Agent:
         """Run until the agent is told to begin anew, because it was reconfigured."""
         if not self.enabled:
             await self._following.run(None)
-        repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
-        options = MeetingOptions.of(self._config)
-        try:
-            async with open_meeting(repo, Holdings.of(repo), options) as meeting:
-                self._meeting = meeting
-                await self._share_heads(meeting, repo)
-                meeting.neighbours.subscribe(self._following.hear)
-                await trio.sleep(SETTLE_SECONDS if options.mdns else 0)
-                await self._following.run(meeting.company)
-        finally:
-            self._meeting = None
+        async with AsyncExitStack() as stack:
+            try:
+                repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
+                options = MeetingOptions.of(self._config)
+                meeting = await stack.enter_async_context(
+                    open_meeting(repo, Holdings.of(repo), options)
+                )
+            except Error as error:
+                # An agent that ended now would get no updates from the origin either.
+                self._failure = f"no neighbours are met: {error}; {error.hint}"
+                _log.error(self._failure)
+                with trio.move_on_after(MEET_AGAIN_SECONDS):
+                    await self._following.run(None)
+                return
+            self._failure = ""
+            self._meeting = meeting
+            stack.callback(self._forget_meeting)
+            await self._share_heads(meeting, repo)
+            meeting.neighbours.subscribe(self._following.hear)
+            await trio.sleep(SETTLE_SECONDS if options.mdns else 0)
+            await self._following.run(meeting.company)
+
+    def _forget_meeting(self) -> None:
+        self._meeting = None
 
     async def _share_heads(self, meeting: Meeting, repo: Repo) -> None:
-        heads = await trio.to_thread.run_sync(self._following.shareable, repo)
-        for head in heads:
+        for branch in self._following.branches():
             try:
-                await meeting.company.share([head])
-            except RepositoryError as error:
+                head = await trio.to_thread.run_sync(
+                    self._following.shareable, repo, branch.follow
+                )
+                if head is not None:
+                    await meeting.company.share([head])
+            except Error as error:
                 # It is not given to anybody, and the next pull repairs it.
-                _log.warning("%s is not shared: %s", head[0], error)
+                refspec = branch.follow.refspec
+                _log.warning("%s is not shared: %s", refspec, error)
 
     # -- commands ------------------------------------------------------------------
 
@@ -238,6 +259,8 @@ class Agent:
             problems.append(
                 f"what was remembered was damaged and set aside: {self._state.replaced}"
             )
+        if self._failure:
+            problems.append(self._failure)
         if self._meeting is not None:
             problems += self._meeting.problems()
         return problems
@@ -305,7 +328,7 @@ async def run_agent(
             config, state=state, following=following, deploying=deploying, share=share
         )
         listeners = _listen(config.socket)
-        stack.callback(os.unlink, config.socket)
+        stack.callback(_unlink, config.socket)
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve, listeners, agent)
             ready(config.socket)
@@ -333,6 +356,11 @@ def _listen(path: str) -> list[socket.socket]:
         return open_listeners(path)
     finally:
         os.umask(before)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # somebody was faster
+        os.unlink(path)
 
 
 async def _serve(

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -33,6 +33,7 @@ from p2p.web.credentials import load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
 from p2p.web.retry import Retry
+from p2p.wire import messages as m
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ ORIGIN_TRIES = 3
 JITTER = 0.1
 # Neighbours that finish at once are one piece of news.
 NEWS_SECONDS = 0.5
+# Between two checks because of news.
+REST_SECONDS = 2.0
+MAX_HEARD = 4096
 
 
 @dataclass(slots=True)
@@ -56,6 +60,9 @@ class Branch:
         failures: how many checks failed one after the other.
         pull: how far the check is that runs now, if one does.
         last: what the last check brought.
+        began: when it began, on trio's clock.
+        head: what the last check that succeeded found.
+        replaced: the commit before it; neighbours may still have it.
 
     """
 
@@ -64,7 +71,9 @@ class Branch:
     failures: int = 0
     pull: PullStatus | None = None
     last: Update | None = None
-    news: set[Checksum] = field(default_factory=set)
+    began: float = -math.inf
+    head: str | None = None
+    replaced: str | None = None
 
 
 class Following:
@@ -102,6 +111,7 @@ class Following:
         self._now = now
         self._changed = trio.Event()
         self._branches: dict[str, Branch] = {}
+        self._heard: dict[tuple[Checksum, bool], None] = {}
         for follow in (*config.follow, *state.state.follows.values()):
             self.add(follow)
 
@@ -127,21 +137,31 @@ class Following:
         self._branches.pop(refspec, None)
         self._changed.set()
 
-    def check(self, branch: Branch, *, within: float = 0.0) -> None:
-        """Check a branch soon: at a random time within so many seconds."""
+    def check(self, branch: Branch, *, within: float = 0.0, rest: float = 0.0) -> None:
+        """Check a branch soon: at a random time within so many seconds.
+
+        Not before `rest` seconds have passed since the last check began.
+        """
         soon = trio.current_time() + self._rng.uniform(0, within)
+        soon = max(soon, branch.began + rest)
         branch.due = min(branch.due, soon) if branch.due != -math.inf else soon
         self._changed.set()
 
-    def hear(self, commit: Checksum) -> None:
-        """Take note that a neighbour holds a commit: it may be a new head."""
+    def hear(self, held: m.HeldCommit) -> None:
+        """Take note that a neighbour holds a commit: it may be a new head.
+
+        Each commit is news once when somebody begins with it and once when somebody
+        has all of it, so that nobody can make us ask the origin again and again.
+        """
+        news = (held.commit, held.held is m.Held.COMPLETE)
+        if news in self._heard:
+            return
+        self._heard[news] = None
+        if len(self._heard) > MAX_HEARD:
+            del self._heard[next(iter(self._heard))]
         for branch in self._branches.values():
-            last = branch.last
-            if commit in branch.news or (last is not None and commit == last.commit):
-                continue
-            # Each commit is news once, whoever holds it.
-            branch.news.add(commit)
-            self.check(branch, within=NEWS_SECONDS)
+            if branch.head != held.commit:
+                self.check(branch, within=NEWS_SECONDS, rest=REST_SECONDS)
 
     # -- checking ----------------------------------------------------------------
 
@@ -159,10 +179,8 @@ class Following:
 
     async def _check(self, branch: Branch, company: Company | None) -> None:
         refspec = branch.follow.refspec
-        # What is heard from now on may be newer than what this check finds.
-        branch.news.clear()
         branch.due = math.inf
-        started = trio.current_time()
+        branch.began = started = trio.current_time()
         try:
             update = await self._update(branch, company)
         except (Error, OSError) as error:
@@ -180,6 +198,8 @@ class Following:
         branch.failures = branch.failures + 1 if update.error else 0
         branch.due = min(branch.due, self._next(branch))
         await self._remember(branch, update)
+        if company is not None and not update.error:
+            self._forget_old(company)
 
     def _timed(self, update: Update, seconds: float) -> Update:
         return replace(update, time=self._now(), seconds=round(seconds, 3))
@@ -193,6 +213,10 @@ class Following:
 
     async def _remember(self, branch: Branch, update: Update) -> None:
         branch.last = update
+        if not update.error:
+            branch.head = update.commit
+            if update.commit != update.previous:
+                branch.replaced = update.previous
         state, refspec = self._state.state, branch.follow.refspec
         if update.confirmed:
             state.confirmed[refspec] = update.time
@@ -252,21 +276,30 @@ class Following:
         """Whether everybody who can be met may have what needs credentials."""
         return self._config.fleet is not None or self._config.share_protected
 
-    def shareable(self, repo: Repo) -> list[tuple[str, str, Checksum]]:
+    def shareable(self, repo: Repo, follow: Follow) -> tuple[str, str, Checksum] | None:
         """Return what neighbours may have at once: ref, collection, complete commit.
 
-        Blocks on the disk.
+        Blocks on the disk; errors as `Repo.remote` and `Repo.refs`.
         """
-        heads = []
-        for branch in self._branches.values():
-            follow = branch.follow
-            if follow.remote in self._config.credentials and not self._shares_protected:
-                continue
-            commit = repo.refs.get(remote_ref(follow.remote, follow.ref))
-            if commit is not None and not repo.is_partial(commit):
-                collection = repo.remote(follow.remote).collection_id or ""
-                heads.append((follow.ref, collection, commit))
-        return heads
+        if follow.remote in self._config.credentials and not self._shares_protected:
+            return None
+        commit = repo.refs.get(remote_ref(follow.remote, follow.ref))
+        if commit is None or repo.is_partial(commit):
+            return None
+        return follow.ref, repo.remote(follow.remote).collection_id or "", commit
+
+    def _forget_old(self, company: Company) -> None:
+        """Give nobody any more what is neither a branch's head nor the one before."""
+        if company.sharing is None:
+            return
+        branches = self._branches.values()
+        if any(branch.head is None for branch in branches):
+            # Before the first check of a branch it is not known what it needs.
+            return
+        kept = {commit for b in branches for commit in (b.head, b.replaced)}
+        for shared in list(company.sharing.commits()):
+            if shared.checksum not in kept:
+                company.sharing.remove(shared.checksum)
 
 
 def _due(branch: Branch) -> float:

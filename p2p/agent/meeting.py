@@ -174,6 +174,7 @@ async def open_meeting(
 
     """
     identity = await trio.to_thread.run_sync(_open_identity, options)
+    key = await trio.to_thread.run_sync(read_advert_key, options.fleet)
     epoch = await trio.to_thread.run_sync(next_epoch, options.state)
     endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True))
     sharing = Sharing(holdings)
@@ -198,7 +199,6 @@ async def open_meeting(
             for target in options.peers:
                 nursery.start_soon(neighbours.keep_dialling, [target])
             if options.mdns:
-                key = read_advert_key(options.fleet)
                 nursery.start_soon(_search, meeting, key, options)
             yield meeting
             nursery.cancel_scope.cancel()

@@ -27,7 +27,6 @@ from p2p.net.listener import Listener
 from p2p.net.session import Session
 from p2p.net.target import Target
 from p2p.net.tls import Contact, Endpoint, dial
-from p2p.ostree.objects import Checksum
 from p2p.swarm import action as a
 from p2p.wire import messages as m
 from p2p.wire.dial import Contender, replaces
@@ -138,7 +137,7 @@ class Neighbours:
         self.port = 0
         self.endings: Counter[str] = Counter()
         self.listening: Listening | None = None
-        self._hearing: list[Callable[[Checksum], None]] = []
+        self._hearing: list[Callable[[m.HeldCommit], None]] = []
         self._changed = trio.Event()
         self.on_up: Callable[[InstanceId], None] = _nobody
         self._expected = 0.0
@@ -152,7 +151,7 @@ class Neighbours:
         """Return who is met now."""
         return iter(list(self._peers.values()))
 
-    def subscribe(self, hear: Callable[[Checksum], None]) -> None:
+    def subscribe(self, hear: Callable[[m.HeldCommit], None]) -> None:
         """Have `hear` called with each commit that a neighbour says it holds."""
         self._hearing.append(hear)
 
@@ -160,7 +159,7 @@ class Neighbours:
         """Tell subscribers what a neighbour holds."""
         for hear in self._hearing:
             for held in holdings.commits:
-                hear(held.commit)
+                hear(held)
 
     def meets(self, instance: InstanceId) -> bool:
         """Tell whether there is a session with this run of an agent."""

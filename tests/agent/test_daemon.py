@@ -4,18 +4,22 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from p2p.agent.config import AgentConfig
+from p2p.agent.config import AgentConfig, Fleet
+from p2p.agent.meeting import MeetingOptions, open_meeting
 from p2p.agent.remotes import ensure_remote
 from p2p.errors import AgentError, ConfigError, DeployError, FormatError
 from p2p.net.target import Target
+from p2p.ostree.config import RepoMode
+from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
 from p2p.web.pace import Pace
@@ -351,3 +355,61 @@ async def test_nonsense_on_the_socket_is_answered_and_harms_nobody(
             )
         with pytest.raises(AgentError, match="There is nothing here"):
             await agent.ask("/nothing")
+
+
+async def test_what_keeps_it_from_meeting_anybody_keeps_no_update_away(
+    bench: Bench,
+) -> None:
+    fleet = Fleet(authority="/none/ca.pem", certificate="/none/c.pem", key="/none/k")
+    async with run(bench.config(fleet=fleet)) as agent:
+        status = await agent.until_commit(bench.first)
+        (problem,) = status["problems"]
+        assert "no neighbours are met" in problem
+        assert "/none/ca.pem" in problem
+        assert status["port"] is None
+
+
+async def test_only_the_head_and_the_commit_before_are_shared(bench: Bench) -> None:
+    async with run(bench.config("one")) as one:
+        status = await one.until_commit(bench.first)
+        config = bench.config("two", peers=neighbour_of(status))
+        async with run(replace(config, follow=())) as two:
+            commits = [bench.first]
+            for _ in range(3):
+                commits.append(bench.next_commit())
+                await one.ask("/check", {})
+                await one.until_commit(commits[-1])
+            held: set[str] = set()
+            with trio.fail_after(10):
+                while held != set(commits[-2:]):
+                    for peer in (await two.ask("/peers"))["peers"]:
+                        held = {each["commit"] for each in peer["commits"]}
+
+
+async def test_a_neighbour_cannot_make_it_ask_the_origin_again_and_again(
+    bench: Bench,
+) -> None:
+    async with run(bench.config("one")) as one:
+        status = await one.until_commit(bench.first)
+        bench.origin.served.clear()
+        config = bench.config("two", peers=neighbour_of(status))
+        async with sharing_noise(config, 50):
+            await one.until(lambda s: s["neighbours"] == 1)
+            await one.until(lambda s: s["branches"][0]["last"]["time"] is not None)
+        asked = [path for path in bench.origin.served if path.startswith("/refs")]
+    assert len(asked) < 5
+
+
+@asynccontextmanager
+async def sharing_noise(config: AgentConfig, count: int) -> AsyncIterator[None]:
+    """A neighbour that begins with one new commit after the other."""
+    repo = Repo.init(config.repo, RepoMode.BARE_USER)
+    options = MeetingOptions.of(config)
+    async with open_meeting(repo, Holdings.published(repo), options) as meeting:
+        with trio.fail_after(10):
+            while not len(meeting.neighbours):
+                await trio.lowlevel.checkpoint()
+        for number in range(count):
+            meeting.sharing.begin(Checksum(f"{number:064x}"))
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        yield
