@@ -33,6 +33,8 @@ class Company:
         me: this device.
         neighbours: the sessions.
         sharing: what they may have; None if nothing.
+        scratch: directory for units of large objects; the agent's own, because it
+            may not write the repository. Not used without neighbours.
         lasts: whether it goes on after the pull, so that the result is shared too.
 
     """
@@ -40,6 +42,7 @@ class Company:
     me: DeviceId
     neighbours: Neighbourhood
     sharing: Sharing | None
+    scratch: str = ""
     lasts: bool = True
 
     @classmethod
@@ -55,7 +58,6 @@ class Company:
         writer: Writer,
         origin: Origin | None,
         form: Form,
-        scratch: str,
         progressed: Callable[[], None],
     ) -> Iterator[Fetching]:
         """Yield what fetches the objects of one survey.
@@ -65,11 +67,10 @@ class Company:
             writer: where it goes.
             origin: what to fall back to, if anything.
             form: in which form the origin's objects are kept.
-            scratch: directory for units of large objects.
             progressed: called when something was staged.
 
         """
-        store = Scratch(scratch)
+        store = Scratch(self.scratch)
 
         def verified(names: Iterable[ObjectName]) -> None:
             if self.sharing is not None:

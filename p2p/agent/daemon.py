@@ -32,7 +32,6 @@ from p2p.agent.writing import Writer
 from p2p.deploy.deployment import Deployer
 from p2p.deploy.target import open_deployer
 from p2p.errors import ConfigError, Error
-from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
@@ -100,7 +99,7 @@ class Agent:
                 repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
                 options = MeetingOptions.of(self._config)
                 meeting = await stack.enter_async_context(
-                    open_meeting(repo, Holdings.of(repo), options)
+                    open_meeting(Holdings.of(repo), options)
                 )
             except Error as error:
                 # An agent that ended now would get no updates from the origin either.
@@ -281,8 +280,8 @@ def _not_followed(refspec: str) -> ConfigError:
 # -- putting the parts together ------------------------------------------------------
 
 
-OpenWriter = Callable[[Repo, AgentConfig], AbstractAsyncContextManager[Writer]]
-"""Opens the writer of a repository as a configuration says."""
+OpenWriter = Callable[[AgentConfig], AbstractAsyncContextManager[Writer]]
+"""Opens the writer that a configuration says; then its repository is there."""
 
 
 async def run_agent(
@@ -307,11 +306,9 @@ async def run_agent(
 
     """
     state = StateFile(config.state)
-    repo = _open_repo(config.repo)
-    for follow in config.follow:
-        ensure_remote(repo, follow)
     async with AsyncExitStack() as stack:
-        writer = await stack.enter_async_context(open_writer(repo, config))
+        writer = await stack.enter_async_context(open_writer(config))
+        repo = await trio.to_thread.run_sync(Repo.open, config.repo)
         fetcher = await stack.enter_async_context(Fetcher())
         deploying = Deploying(
             _open_deployer(config, repo), repo=repo.path, state=state, writer=writer
@@ -334,14 +331,6 @@ async def run_agent(
             ready(config.socket)
             notify("READY=1", environment)
             await agent.run()
-
-
-def _open_repo(path: str) -> Repo:
-    """Open the repository; where there is nothing, make one for this user."""
-    if not os.path.lexists(path) or not os.listdir(path):
-        mode = RepoMode.BARE if os.geteuid() == 0 else RepoMode.BARE_USER
-        return Repo.init(path, mode)
-    return Repo.open(path)
 
 
 def _open_deployer(config: AgentConfig, repo: Repo) -> Deployer | None:

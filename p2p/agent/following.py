@@ -254,7 +254,7 @@ class Following:
         if path is not None:
             credentials = load_credentials(Path(path))
         if company is not None and credentials.needed and not self._shares_protected:
-            company = Company(company.me, company.neighbours, None)
+            company = replace(company, sharing=None)
         return Pull(
             repo=repo,
             origin=Origin(

@@ -52,7 +52,8 @@ class MeetingOptions:
     """How neighbours are met.
 
     Attributes:
-        state: directory of this device's own key, and of its epoch.
+        state: directory of this device's own key, and of its epoch; unfinished
+            large objects wait there too.
         fleet: the files that make it a member; None is open membership.
         site: the members that share one origin link have one name.
         host, port: where to listen; port 0 lets the system choose.
@@ -164,7 +165,7 @@ def next_epoch(directory: str) -> int:
 
 @asynccontextmanager
 async def open_meeting(
-    repo: Repo, holdings: Holdings, options: MeetingOptions
+    holdings: Holdings, options: MeetingOptions
 ) -> AsyncIterator[Meeting]:
     """Listen, dial and search until the block ends; nothing is shared yet.
 
@@ -178,7 +179,7 @@ async def open_meeting(
     epoch = await trio.to_thread.run_sync(next_epoch, options.state)
     endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True))
     sharing = Sharing(holdings)
-    reader = CanonicalReader(holdings, scratch=os.path.join(repo.path, "tmp"))
+    reader = CanonicalReader(holdings, scratch=options.state)
     signer = nacl.signing.SigningKey.generate()
     neighbours = Neighbours(
         endpoint,
@@ -188,7 +189,12 @@ async def open_meeting(
         make_server=_server_maker(sharing, holdings, reader, signer),
         signing_key=signer.verify_key.encode(),
     )
-    company = Company(neighbours.me, neighbours, sharing if options.share else None)
+    company = Company(
+        neighbours.me,
+        neighbours,
+        sharing if options.share else None,
+        scratch=options.state,
+    )
     try:
         listener = await _open_listener(options)
         meeting = Meeting(company, neighbours, sharing, listener.port, identity)

@@ -7,7 +7,6 @@ repository before the last step, and everything staged survives an interruption.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -166,7 +165,6 @@ class Pull:
                 writer=self._writer,
                 origin=self._origin,
                 form=self._form,
-                scratch=os.path.join(self._repo.path, "tmp"),
                 progressed=self._refresh,
             ) as fetching:
                 self._from_origin = fetching.from_origin

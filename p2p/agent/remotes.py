@@ -1,4 +1,4 @@
-"""Makes the remotes that a configuration describes by URL and key."""
+"""Makes the repository and the remotes that a configuration describes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,32 @@ import os
 import re
 import urllib.parse
 
-from p2p.agent.config import Follow
+from p2p.agent.config import AgentConfig, Follow
 from p2p.errors import ConfigError
-from p2p.ostree.config import parse_remote, remote_group
+from p2p.ostree.config import RepoMode, parse_remote, remote_group
 from p2p.ostree.repo import Repo
 from p2p.trust.keys import load_ed25519_keys
+
+
+def ensure_repository(config: AgentConfig) -> Repo:
+    """Return the configured repository with the remotes that are followed.
+
+    Where there is nothing, one is made as it suits this user. It writes, so it is for
+    whoever writes the repository.
+
+    Raises:
+        ConfigError, RepositoryError: it cannot be made, or is something else.
+
+    """
+    path = config.repo
+    if os.path.lexists(path) and os.listdir(path):
+        repo = Repo.open(path)
+    else:
+        mode = RepoMode.BARE if os.geteuid() == 0 else RepoMode.BARE_USER
+        repo = Repo.init(path, mode)
+    for follow in config.follow:
+        ensure_remote(repo, follow)
+    return repo
 
 
 def remote_name(url: str) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -84,12 +84,18 @@ class ThreadWriter:
 
 
 class ProcessWriter:
-    """A writer in another process, spoken to over a stream socket."""
+    """A writer in another process, spoken to over a stream socket.
+
+    Attributes:
+        lost: whether it vanished or spoke nonsense, so that no call works any more.
+
+    """
 
     def __init__(self, connection: trio.socket.SocketType) -> None:
         """Speak over this socket; `open_process_writer` makes both."""
         self._connection = connection
         self._lock = trio.Lock()
+        self.lost = False
         # What cancelled calls left for the next one: to send, and to read.
         self._unsent: deque[memoryview] = deque()
         self._owed = 0
@@ -113,7 +119,11 @@ class ProcessWriter:
                 await self._send()
                 reply = await self._reply()
             except OSError as error:
+                self.lost = True
                 raise WriterError(f"the writer process vanished: {error}") from None
+            except WriterError:
+                self.lost = True
+                raise
         return _require_done(reply)
 
     async def greeting(self) -> None:
@@ -154,6 +164,56 @@ class ProcessWriter:
                 raise WriterError("the writer process ended without a reply")
             self._received += data
         return self._received[:count]
+
+
+OpenProcessWriter = Callable[[], AbstractAsyncContextManager[ProcessWriter]]
+
+
+class LastingWriter:
+    """A writer that is opened anew where its process was lost.
+
+    The call that finds it lost fails, and with it whatever began objects there; what
+    was staged is kept.
+    """
+
+    def __init__(self, open_one: OpenProcessWriter) -> None:
+        """`open_lasting_writer` opens the first one."""
+        self._open_one = open_one
+        self._lock = trio.Lock()
+        self._held = AsyncExitStack()
+        self._writer: ProcessWriter | None = None
+
+    async def call(self, request: Request) -> Done:
+        """Carry out a request; see `Writer`."""
+        async with self._lock:
+            writer = self._writer
+            if writer is None or writer.lost:
+                writer = await self.open()
+        return await writer.call(request)
+
+    async def open(self) -> ProcessWriter:
+        """Open a writer in place of one that is lost; errors as opening it."""
+        await self.aclose()
+        self._writer = await self._held.enter_async_context(self._open_one())
+        return self._writer
+
+    async def aclose(self) -> None:
+        """Let go of the writer there is."""
+        self._writer = None
+        await self._held.aclose()
+
+
+@asynccontextmanager
+async def open_lasting_writer(
+    open_one: OpenProcessWriter,
+) -> AsyncIterator[LastingWriter]:
+    """Open a writer, and again whenever it is lost, until the end of the block."""
+    writer = LastingWriter(open_one)
+    await writer.open()
+    try:
+        yield writer
+    finally:
+        await writer.aclose()
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +15,11 @@ import trio
 from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.daemon import run_agent
 from p2p.agent.remotes import remote_name
-from p2p.agent.writing import Writer
 from p2p.cli.local_api import config_option, read_config
 from p2p.cli.options import print_line
-from p2p.cli.writer import open_writer
+from p2p.cli.writer import open_configured_writer
 from p2p.deploy.target import TreeTarget
 from p2p.net.target import parse_target
-from p2p.ostree.repo import Repo
 from p2p.web.listen import parse_address
 
 
@@ -129,17 +126,11 @@ async def _run(config: AgentConfig, share: bool) -> None:  # noqa: FBT001
         nursery.start_soon(_end_on_signals, nursery.cancel_scope)
         await run_agent(
             config,
-            open_writer=_open_writer,
+            open_writer=open_configured_writer,
             share=share,
             ready=_say_ready,
             environment=os.environ,
         )
-
-
-def _open_writer(
-    repo: Repo, config: AgentConfig
-) -> AbstractAsyncContextManager[Writer]:
-    return open_writer(repo, config.writer, target=config.deploy)
 
 
 async def _end_on_signals(scope: trio.CancelScope) -> None:

@@ -315,7 +315,7 @@ async def _open_company(
     protected = credentials.needed and not options.share_protected
     meeting = replace(meeting, share=not (options.no_share or protected))
     holdings = Holdings.of(options.repo)
-    async with open_meeting(options.repo, holdings, meeting) as met:
+    async with open_meeting(holdings, meeting) as met:
         yield replace(met.company, lasts=bool(options.share_for))
 
 

@@ -58,7 +58,7 @@ def serve(
 async def _serve(repo: Repo, options: MeetingOptions) -> None:
     holdings = Holdings.published(repo)
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with open_meeting(repo, holdings, options) as meeting:
+        async with open_meeting(holdings, options) as meeting:
             problems = await share_refs(meeting.sharing, repo)
             for problem in problems:
                 click.echo(f"not shared: {problem}", err=True)

@@ -14,7 +14,7 @@ import trio
 from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.daemon import run_agent
 from p2p.cli.local_api import ask
-from p2p.cli.writer import open_writer
+from p2p.cli.writer import open_configured_writer
 from p2p.deploy.target import TreeTarget
 from p2p.net.target import Target
 from p2p.ostree.repo import Repo
@@ -134,9 +134,7 @@ async def run(
         async def main() -> None:
             await run_agent(
                 config,
-                open_writer=lambda repo, config: open_writer(
-                    repo, config.writer, target=config.deploy
-                ),
+                open_writer=open_configured_writer,
                 share=share,
                 ready=lambda _: ready.set(),
                 environment={},

@@ -69,7 +69,6 @@ async def sharing(
     """Share everything that a repository's refs name."""
     holdings = holdings or Holdings.published(repo)
     async with open_meeting(
-        repo,
         holdings,
         MeetingOptions(state=f"{repo.path}/extensions/p2p/device", host="127.0.0.1"),
     ) as meeting:
@@ -143,7 +142,7 @@ async def puller(
     with WriterService(repo) as service:
         async with (
             Fetcher() as fetcher,
-            open_meeting(repo, Holdings.of(repo), options) as meeting,
+            open_meeting(Holdings.of(repo), options) as meeting,
         ):
             yield Puller(
                 meeting,

@@ -405,7 +405,7 @@ async def sharing_noise(config: AgentConfig, count: int) -> AsyncIterator[None]:
     """A neighbour that begins with one new commit after the other."""
     repo = Repo.init(config.repo, RepoMode.BARE_USER)
     options = MeetingOptions.of(config)
-    async with open_meeting(repo, Holdings.published(repo), options) as meeting:
+    async with open_meeting(Holdings.published(repo), options) as meeting:
         with trio.fail_after(10):
             while not len(meeting.neighbours):
                 await trio.lowlevel.checkpoint()

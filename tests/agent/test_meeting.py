@@ -46,9 +46,9 @@ def test_a_state_directory_that_is_none_is_an_error(tmp_path: Path) -> None:
 
 async def test_two_meet_and_know_who_the_other_is(tmp_path: Path, repo: Repo) -> None:
     holdings = Holdings.published(repo)
-    async with open_meeting(repo, holdings, options(tmp_path / "a")) as one:
+    async with open_meeting(holdings, options(tmp_path / "a")) as one:
         other = options(tmp_path / "b", one.port)
-        async with open_meeting(repo, holdings, other) as two:
+        async with open_meeting(holdings, other) as two:
             with trio.fail_after(10):
                 while not (len(one.neighbours) and len(two.neighbours)):
                     await trio.lowlevel.checkpoint()
@@ -66,7 +66,7 @@ async def test_two_meet_and_know_who_the_other_is(tmp_path: Path, repo: Repo) ->
 
 async def test_a_device_does_not_meet_itself(tmp_path: Path, repo: Repo) -> None:
     holdings = Holdings.published(repo)
-    async with open_meeting(repo, holdings, options(tmp_path)) as meeting:
+    async with open_meeting(holdings, options(tmp_path)) as meeting:
         with trio.fail_after(10):
             target = Target("127.0.0.1", meeting.port)
             assert not (await meeting.neighbours.dial([target])).was_up
@@ -78,21 +78,19 @@ async def test_a_port_that_is_taken_is_named_or_another_one_is_used(
     tmp_path: Path, repo: Repo
 ) -> None:
     holdings = Holdings.published(repo)
-    async with open_meeting(repo, holdings, options(tmp_path / "a")) as first:
+    async with open_meeting(holdings, options(tmp_path / "a")) as first:
         taken = options(tmp_path / "b", port=first.port)
         with pytest.raises(ConfigError, match=str(first.port)):
-            async with open_meeting(repo, holdings, taken):
+            async with open_meeting(holdings, taken):
                 pass
 
-        async with open_meeting(
-            repo, holdings, replace(taken, any_port=True)
-        ) as second:
+        async with open_meeting(holdings, replace(taken, any_port=True)) as second:
             assert second.port not in (0, first.port)
 
 
 async def test_a_new_key_after_damage_is_said(tmp_path: Path, repo: Repo) -> None:
     (tmp_path / "device-1.pem").write_text("rubbish")
     holdings = Holdings.published(repo)
-    async with open_meeting(repo, holdings, options(tmp_path)) as meeting:
+    async with open_meeting(holdings, options(tmp_path)) as meeting:
         (problem,) = meeting.problems()
     assert "a new device key was made" in problem

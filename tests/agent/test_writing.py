@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgpack
@@ -14,7 +15,12 @@ import pytest
 import trio
 
 from p2p.agent import writing
-from p2p.agent.writing import ProcessWriter, ThreadWriter, open_process_writer
+from p2p.agent.writing import (
+    ProcessWriter,
+    ThreadWriter,
+    open_lasting_writer,
+    open_process_writer,
+)
 from p2p.errors import (
     ConfigError,
     FormatError,
@@ -406,3 +412,67 @@ async def test_a_block_that_is_cancelled_ends_the_writer(repo: Repo) -> None:
     assert scope.cancelled_caught
     async with open_process_writer(repo.path) as writer:
         await writer.call(Sync())
+
+
+# -- a writer that lasts ---------------------------------------------------------------
+
+
+async def test_a_writer_that_was_lost_is_opened_anew_for_the_next_call(
+    repo: Repo, tmp_path: Path
+) -> None:
+    note = tmp_path / "pid"
+    command = talking(
+        f"open({str(note)!r}, 'w').write(str(os.getpid()))\n"
+        "s.sendall(done)\n"
+        "while s.recv(1 << 16): s.sendall(done)"
+    )
+    start = partial(open_process_writer, repo.path, command=command)
+    async with open_lasting_writer(start) as writer:
+        await writer.call(Sync())
+        first = int(note.read_text())
+        os.kill(first, signal.SIGKILL)
+        with pytest.raises(WriterError):
+            await writer.call(Sync())
+        assert await writer.call(Sync()) == Done()
+        second = int(note.read_text())
+        assert second != first
+    for pid in (first, second):
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_a_failure_that_a_writer_reports_is_no_reason_for_another(
+    repo: Repo,
+) -> None:
+    opened = 0
+
+    @asynccontextmanager
+    async def start() -> AsyncIterator[ProcessWriter]:
+        nonlocal opened
+        opened += 1
+        async with played_by(
+            answering(Failed.of(WriterError("odd")), Done())
+        ) as writer:
+            yield writer
+
+    async with open_lasting_writer(start) as writer:
+        with pytest.raises(WriterError, match="odd"):
+            await writer.call(Sync())
+        assert await writer.call(Sync()) == Done()
+    assert opened == 1
+
+
+async def test_while_no_writer_can_be_opened_each_call_says_why(
+    repo: Repo, tmp_path: Path
+) -> None:
+    path = Path(repo.path)
+    async with open_lasting_writer(partial(open_process_writer, repo.path)) as writer:
+        await writer.call(Sync())
+        assert writer._writer is not None
+        writer._writer.lost = True
+        path.rename(tmp_path / "away")
+        for _ in range(2):
+            with pytest.raises(ConfigError, match="not an OSTree repository"):
+                await writer.call(Sync())
+        (tmp_path / "away").rename(path)
+        assert await writer.call(Sync()) == Done()
