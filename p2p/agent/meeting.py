@@ -37,6 +37,7 @@ from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.disk import write_file, writing
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum
+from p2p.ostree.refs import RefPath
 from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock
 
@@ -272,21 +273,19 @@ async def share_refs(sharing: Sharing, repo: Repo) -> list[str]:
     for branch, shared in loaded:
         if sharing.commit(shared.checksum) is not shared:
             sharing.add(shared)
-        if branch:
-            sharing.add_ref(branch, "", shared.checksum)
+        if branch is not None:
+            sharing.add_ref(*branch, shared.checksum)
     return problems
 
 
 def _load_refs(
     sharing: Sharing, repo: Repo
-) -> tuple[list[tuple[str, SharedCommit]], list[str]]:
-    """Return branches with their commits, "" for what is no branch, and problems."""
+) -> tuple[list[tuple[tuple[str, str] | None, SharedCommit]], list[str]]:
+    """Return branches with their commits, and what is wrong with others."""
     commits: dict[Checksum, SharedCommit] = {}
-    loaded: list[tuple[str, SharedCommit]] = []
+    loaded = []
     problems = []
     for ref, checksum in repo.refs.all():
-        kind, _, rest = ref.partition("/")
-        branch = rest if kind == "heads" else rest.partition("/")[2]
         if repo.is_partial(checksum):
             problems.append(f"{ref}: is incomplete here")
             continue
@@ -296,7 +295,23 @@ def _load_refs(
             except RepositoryError as error:
                 problems.append(f"{ref}: {error}")
                 continue
-        # What keeps deployed commits, here and in a sysroot, is no branch.
-        is_branch = not branch.startswith(("ostree/", "p2p/"))
-        loaded.append((branch if is_branch else "", commits[checksum]))
+        loaded.append((_branch(ref, repo), commits[checksum]))
     return loaded, problems
+
+
+def _branch(ref: RefPath, repo: Repo) -> tuple[str, str] | None:
+    """Return a ref's name for neighbours and its collection; None if it has none."""
+    kind, _, rest = ref.partition("/")
+    owner, _, branch = rest.partition("/")
+    collection = repo.config.collection_id
+    if kind == "heads":
+        branch = rest
+    elif kind == "mirrors":
+        collection = owner
+    elif kind == "remotes":
+        collection = None
+        with contextlib.suppress(ConfigError):  # its remote was removed
+            collection = repo.remote(owner).collection_id
+    # What keeps deployed commits, here and in a sysroot, is no branch.
+    is_branch = not branch.startswith(("ostree/", "p2p/"))
+    return (branch, collection or "") if is_branch else None

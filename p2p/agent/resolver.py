@@ -149,25 +149,26 @@ class Resolver:
             if entry is None:
                 raise OriginNotFoundError(f"the origin's summary has no ref {ref}")
             return entry.commit, True
-        failure: Error = NoSourceError(f"no neighbour shares the ref {ref}")
+        failure: Error | None = None
         if self._origin is not None:
             try:
-                found = await self._origin.resolve_ref(ref, collection=collection)
+                commit = await self._origin.resolve_ref(ref, collection=collection)
             except (OriginNotFoundError, CredentialsError):
                 raise
             except (OriginError, TransportError) as error:
                 failure = error
             else:
-                return found, True
+                return commit, True
         neighbours = self._context.neighbours
         if neighbours is None:
-            raise failure
+            raise failure or NoSourceError(f"there is nobody to ask for the ref {ref}")
         offers = await ask_neighbours(
             neighbours, lambda number: m.GetHead(number, ref, collection or "")
         )
         newest = self._newest_offer(ref, offers)
         if newest is None:
-            raise failure
+            found = "shares" if neighbours.has_sources else "was found to ask for"
+            raise failure or NoSourceError(f"no neighbour {found} the ref {ref}")
         return newest, False
 
     def _newest_offer(

@@ -11,7 +11,9 @@ from typing import Any
 import click
 
 from p2p.agent.config import AgentConfig, load_config
+from p2p.cli.options import F
 from p2p.errors import AgentError, Error, error_named
+from p2p.net.interfaces import Choice
 
 _ANSWER_SECONDS = 600.0
 _MAX_ANSWER_BYTES = 16 << 20
@@ -27,6 +29,25 @@ config_option = click.option(
 def read_config(path: str | None) -> AgentConfig:
     """Return the configuration that counts for this user; ConfigError if it is bad."""
     return load_config(path, os.environ, os.geteuid())
+
+
+def mdns_options(function: F) -> F:
+    """Add the options of commands that look for neighbours."""
+    function = click.option(
+        "--no-mdns", is_flag=True, help="Do not look for neighbours."
+    )(function)
+    return click.option(
+        "--interface",
+        "interfaces",
+        metavar="NAME",
+        multiple=True,
+        help="Look for neighbours on this network interface, not on all.",
+    )(function)
+
+
+def choose_interfaces(config: AgentConfig, named: tuple[str, ...]) -> Choice:
+    """Return where to look for neighbours: what is named counts."""
+    return Choice(only=named or config.interfaces, never=config.never_interfaces)
 
 
 class _Connection(http.client.HTTPConnection):

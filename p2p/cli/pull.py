@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,12 @@ from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.cli import progress
-from p2p.cli.local_api import config_option, read_config
+from p2p.cli.local_api import (
+    choose_interfaces,
+    config_option,
+    mdns_options,
+    read_config,
+)
 from p2p.cli.options import (
     json_option,
     parse_headers,
@@ -37,6 +43,11 @@ from p2p.web.credentials import Credentials, load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
 from p2p.web.retry import Retry
+
+# Neighbours come up within a second or two where everybody is awake.
+_SETTLE_SECONDS = 3.0
+# Without an origin there is nobody else to ask.
+_ALONE_SETTLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +129,7 @@ class _Options:
     multiple=True,
     help="Draw on this neighbour too.",
 )
-@click.option("--no-mdns", is_flag=True, help="Do not look for neighbours.")
+@mdns_options
 @click.option("--no-origin", is_flag=True, help="Draw on neighbours only.")
 @click.option("--no-share", is_flag=True, help="Give neighbours nothing.")
 @click.option(
@@ -161,6 +172,7 @@ def pull(  # noqa: PLR0913
     credentials: Path | None,
     writer: str,
     peers: tuple[str, ...],
+    interfaces: tuple[str, ...],
     no_mdns: bool,
     no_origin: bool,
     no_share: bool,
@@ -196,6 +208,8 @@ def pull(  # noqa: PLR0913
         port=0,
         peers=config.peers + tuple(map(parse_target, peers)),
         mdns=config.mdns and not no_mdns,
+        choice=choose_interfaces(config, interfaces),
+        settle_seconds=_ALONE_SETTLE_SECONDS if no_origin else _SETTLE_SECONDS,
     )
     options = _Options(
         repo=repo,
@@ -223,14 +237,17 @@ def pull(  # noqa: PLR0913
         share_protected=config.fleet is not None or config.share_protected,
     )
     started = time.monotonic()
-    status, pulled = trio.run(_pull, options)
-    seconds = time.monotonic() - started
-    if as_json:
-        print_json(_record(status, pulled, seconds))
-        return
-    progress.summarise(status, seconds)
-    for result in pulled:
-        print_line(_describe(result, remote, mirror=mirror))
+
+    def tell(status: PullStatus, pulled: tuple[PulledRef, ...]) -> None:
+        seconds = time.monotonic() - started
+        if as_json:
+            print_json(_record(status, pulled, seconds))
+            return
+        progress.summarise(status, seconds)
+        for result in pulled:
+            print_line(_describe(result, remote, mirror=mirror))
+
+    trio.run(_pull, options, tell)
 
 
 def _split_refspec(remote: str, refs: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -252,7 +269,9 @@ def _parse_wanted(text: str) -> Wanted:
     return Wanted(text)
 
 
-async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
+async def _pull(
+    options: _Options, tell: Callable[[PullStatus, tuple[PulledRef, ...]], None]
+) -> None:
     """Put the parts together and run them; the progress is drawn beside."""
     repo = options.repo
     remote = repo.remote(options.remote)
@@ -298,8 +317,19 @@ async def _pull(options: _Options) -> tuple[PullStatus, tuple[PulledRef, ...]]:
                 nursery.start_soon(progress.show, pull.status)
                 pulled = await pull.run()
                 nursery.cancel_scope.cancel()
-            await trio.sleep(options.share_for)
-    return pull.status, pulled
+            tell(pull.status, pulled)
+            if options.share_for:
+                await _share_for(options.share_for)
+
+
+async def _share_for(seconds: float) -> None:
+    """Go on so long, or until interrupted; neighbours are given what they ask for."""
+    click.echo(f"sharing for {seconds:g} s more; Ctrl-C ends it", err=True)
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        trio.move_on_after(seconds),
+    ):
+        await anext(aiter(signals))
 
 
 @asynccontextmanager

@@ -10,7 +10,12 @@ import click
 import trio
 
 from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting, share_refs
-from p2p.cli.local_api import config_option, read_config
+from p2p.cli.local_api import (
+    choose_interfaces,
+    config_option,
+    mdns_options,
+    read_config,
+)
 from p2p.cli.options import repo_option
 from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
@@ -27,7 +32,7 @@ from p2p.web.listen import parse_address
     help="Where neighbours reach it; port 0: any. Else 28727, or any if it is taken.",
 )
 @click.option("--peer", "peers", metavar="HOST:PORT", multiple=True)
-@click.option("--no-mdns", is_flag=True, help="Do not look for neighbours.")
+@mdns_options
 @click.option("--site", metavar="NAME", help="Name of the site.")
 def serve(
     *,
@@ -35,6 +40,7 @@ def serve(
     config_path: str | None,
     listen: str | None,
     peers: tuple[str, ...],
+    interfaces: tuple[str, ...],
     no_mdns: bool,
     site: str | None,
 ) -> None:
@@ -47,6 +53,7 @@ def serve(
         any_port=True,
         peers=config.peers + tuple(map(parse_target, peers)),
         mdns=config.mdns and not no_mdns,
+        choice=choose_interfaces(config, interfaces),
         site=config.site if site is None else site,
     )
     if listen is not None:
@@ -62,6 +69,8 @@ async def _serve(repo: Repo, options: MeetingOptions) -> None:
             problems = await share_refs(meeting.sharing, repo)
             for problem in problems:
                 click.echo(f"not shared: {problem}", err=True)
+            if options.port and meeting.port != options.port:
+                click.echo(f"port {options.port} is taken", err=True)
             click.echo(f"sharing {repo.path} on port {meeting.port}")
             async for _ in signals:
                 break
