@@ -20,7 +20,7 @@ from p2p.wire import messages as m
 
 # Neighbours may offer different heads; while more of them are expected to come up,
 # this is waited for them after the first offer.
-GATHER_SECONDS: Final = 1.0
+GATHER_SECONDS: Final = 0.5
 # Once nobody else is expected, no question takes longer, whatever neighbours do.
 WAIT_SECONDS: Final = 3.0
 # Who works on the question says so five times a second. Once somebody has answered,

@@ -98,6 +98,16 @@ class Host:
         path = "/sys/class/net/eth0/statistics/rx_packets"
         return int(self.run("cat", path))
 
+    def received_bytes(self, interface: str = "eth0") -> int:
+        """How many bytes an interface got so far, headers included."""
+        path = f"/sys/class/net/{interface}/statistics/rx_bytes"
+        return int(self.run("cat", path))
+
+    def sent_bytes(self, interface: str = "eth0") -> int:
+        """How many bytes an interface sent so far, headers included."""
+        path = f"/sys/class/net/{interface}/statistics/tx_bytes"
+        return int(self.run("cat", path))
+
     def end(self) -> None:
         """End what runs there."""
         for process in self._processes:
@@ -111,12 +121,19 @@ class Host:
 
 
 class Lab:
-    """A bridge and the hosts on it; `open_lab` makes one."""
+    """A bridge and the hosts on it; `open_lab` makes one.
+
+    Attributes:
+        hosts: in the order they were added.
+        rate: what the links of hosts to come are limited to, if at all.
+
+    """
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._prefix = f"p2p{os.getpid()}-{next(_RUNS)}"
         self.hosts: list[Host] = []
+        self.rate: str | None = None
         self._bridges: set[str] = set()
         self._switch = self._namespace("switch")
 
@@ -137,6 +154,8 @@ class Lab:
         host.run(
             "ip", "address", "add", f"{host.address}/24", "dev", "eth0", "brd", "+"
         )
+        if self.rate is not None:
+            host.shape(self.rate)
         return host
 
     def attach(self, host: Host, interface: str, port: str, bridge: str) -> None:
