@@ -14,7 +14,7 @@ import random
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import trio
@@ -35,6 +35,7 @@ from p2p.errors import ConfigError, Error
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
+from p2p.trust.clock import clock_floor
 from p2p.web.fetch import Fetcher
 from p2p.web.listen import open_listeners
 from p2p.web.server import Server
@@ -97,7 +98,8 @@ class Agent:
         async with AsyncExitStack() as stack:
             try:
                 repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
-                options = MeetingOptions.of(self._config)
+                floor = await trio.to_thread.run_sync(clock_floor, repo)
+                options = replace(MeetingOptions.of(self._config), clock_floor=floor)
                 meeting = await stack.enter_async_context(
                     open_meeting(Holdings.of(repo), options)
                 )

@@ -29,6 +29,7 @@ from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
 from p2p.trust.verify import Verifier
+from p2p.trust.withdrawn import load_withdrawn
 from p2p.web.credentials import load_credentials
 from p2p.web.fetch import Fetcher
 from p2p.web.origin import NO_CREDENTIALS, Origin
@@ -284,7 +285,7 @@ class Following:
         if follow.remote in self._config.credentials and not self._shares_protected:
             return None
         commit = repo.refs.get(remote_ref(follow.remote, follow.ref))
-        if commit is None or repo.is_partial(commit):
+        if commit is None or repo.is_partial(commit) or commit in load_withdrawn():
             return None
         return follow.ref, repo.remote(follow.remote).collection_id or "", commit
 

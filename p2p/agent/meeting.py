@@ -39,7 +39,9 @@ from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import RefPath
 from p2p.ostree.repo import Repo
+from p2p.trust.clock import RELEASED
 from p2p.trust.policy import Clock
+from p2p.trust.withdrawn import load_withdrawn
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class MeetingOptions:
         mdns: whether to look for neighbours, and be found.
         settle_seconds: how long neighbours may take to come up after the start.
         choice: on which interfaces.
+        clock_floor: a time that has passed for certain, see `p2p.trust.clock`.
 
     """
 
@@ -78,6 +81,7 @@ class MeetingOptions:
     mdns: bool = False
     settle_seconds: float = 3.0
     choice: Choice = field(default_factory=Choice)
+    clock_floor: int = RELEASED
 
     @classmethod
     def of(cls, config: AgentConfig) -> MeetingOptions:
@@ -178,7 +182,8 @@ async def open_meeting(
     identity = await trio.to_thread.run_sync(_open_identity, options)
     key = await trio.to_thread.run_sync(read_advert_key, options.fleet)
     epoch = await trio.to_thread.run_sync(next_epoch, options.state)
-    endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True))
+    floor = options.clock_floor
+    endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True, floor=floor))
     sharing = Sharing(holdings)
     reader = CanonicalReader(holdings, scratch=options.state)
     signer = nacl.signing.SigningKey.generate()
@@ -282,10 +287,14 @@ def _load_refs(
     sharing: Sharing, repo: Repo
 ) -> tuple[list[tuple[tuple[str, str] | None, SharedCommit]], list[str]]:
     """Return branches with their commits, and what is wrong with others."""
+    withdrawn = load_withdrawn()
     commits: dict[Checksum, SharedCommit] = {}
     loaded = []
     problems = []
     for ref, checksum in repo.refs.all():
+        if checksum in withdrawn:
+            problems.append(f"{ref}: was withdrawn by its publisher")
+            continue
         if repo.is_partial(checksum):
             problems.append(f"{ref}: is incomplete here")
             continue

@@ -38,6 +38,7 @@ from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import parse_checksum
 from p2p.ostree.repo import Repo
+from p2p.trust.clock import clock_floor
 from p2p.trust.verify import Verifier
 from p2p.web.credentials import Credentials, load_credentials
 from p2p.web.fetch import Fetcher
@@ -208,6 +209,7 @@ def pull(  # noqa: PLR0913
         port=0,
         peers=config.peers + tuple(map(parse_target, peers)),
         mdns=config.mdns and not no_mdns,
+        clock_floor=clock_floor(repo),
         choice=choose_interfaces(config, interfaces),
         settle_seconds=_ALONE_SETTLE_SECONDS if no_origin else _SETTLE_SECONDS,
     )

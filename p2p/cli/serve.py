@@ -20,6 +20,7 @@ from p2p.cli.options import repo_option
 from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.repo import Repo
+from p2p.trust.clock import clock_floor
 from p2p.web.listen import parse_address
 
 
@@ -53,6 +54,7 @@ def serve(
         any_port=True,
         peers=config.peers + tuple(map(parse_target, peers)),
         mdns=config.mdns and not no_mdns,
+        clock_floor=clock_floor(repo),
         choice=choose_interfaces(config, interfaces),
         site=config.site if site is None else site,
     )

@@ -39,6 +39,7 @@ from p2p.trust.sign import (
     check_commitmeta_size,
     verify_ed25519,
 )
+from p2p.trust.withdrawn import load_withdrawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +91,17 @@ class Verifier:
         *,
         directories: Sequence[Path],
         root: Path = Path("/"),
-        withdrawn: frozenset[Checksum] = frozenset(),
     ) -> Verifier:
         """Return the verifier of a remote, its keys read from their files.
 
         Args:
             remote: `gpg-verify` and `sign-verify` say what is demanded.
             directories: see `load_gpg_keys`; the repository comes first.
-            root: where the system's own keys are looked for.
-            withdrawn: see the attribute.
+            root: where the system's own keys, and its list of commits that were
+                withdrawn, are looked for.
 
         Raises:
-            ConfigError: a key file is wrong, or a demanded kind has no key.
+            ConfigError: such a file is wrong, or a demanded kind has no key.
 
         """
         ed25519 = gpg = None
@@ -114,7 +114,7 @@ class Verifier:
             ed25519=ed25519 if remote.sign_verify else None,
             gpg=gpg if remote.gpg_verify else None,
             collection_id=remote.collection_id,
-            withdrawn=withdrawn,
+            withdrawn=load_withdrawn(root),
             summary_ed25519=ed25519 if remote.sign_verify_summary else None,
             summary_gpg=gpg if remote.gpg_verify_summary else None,
         )

@@ -5,6 +5,7 @@ anything else is written back, so that the copy holds what was on the disk and n
 more; mounting it replays the journal, as after a power cut.
 """
 
+import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.require import require
 from tests.trees import MIB
 
 pytestmark = pytest.mark.root
+NUMBERS = itertools.count()
 
 
 @contextmanager
@@ -51,9 +53,20 @@ def make_image(image: Path, point: Path, mode: RepoMode) -> None:
         publish(repo, TWO)
 
 
-def cut(image: Path, copy: Path, point: Path) -> str | None:
+def fresh(source: Path) -> Path:
+    """Copy an image to a name that no other had.
+
+    A loop device may outlive its mount by a moment, and `mount` takes one that is there
+    for a file of the same name, with what it remembers of the content before.
+    """
+    copy = source.with_name(f"image-{next(NUMBERS)}")
+    shutil.copyfile(source, copy)
+    return copy
+
+
+def cut(image: Path, point: Path) -> str | None:
     """What is in force on the disk now, as the next boot would find it."""
-    shutil.copyfile(image, copy)
+    copy = fresh(image)
     with mounted(copy, point):
         commit = assert_sound(point / "root")
         deployer = TreeDeployer(Repo.open(point / "repo"), point / "root")
@@ -64,6 +77,7 @@ def cut(image: Path, copy: Path, point: Path) -> str | None:
             TWO.checksum,
             ONE.checksum,
         ]
+    copy.unlink()
     return commit
 
 
@@ -73,23 +87,24 @@ def test_what_is_on_the_disk_is_old_or_new_and_whole(
     tmp_path: Path, mode: RepoMode
 ) -> None:
     require("loop", "mkfs.ext4")
-    first, image, copy = (tmp_path / name for name in ("first", "image", "copy"))
+    first = tmp_path / "first"
     point, other = tmp_path / "point", tmp_path / "other"
     make_image(first, point, mode)
     arguments = (str(point / "repo"), str(point / "root"), TWO.checksum)
     with killing.killer(point, IMPORTS, DEPLOY, *arguments) as killer:
-        shutil.copyfile(first, image)
+        image = fresh(first)
         with mounted(image, point):
             steps = killer.run()
             # It said that it was done, so it has to last.
-            assert cut(image, copy, other) == TWO.checksum
+            assert cut(image, other) == TWO.checksum
         found = []
         # Most steps are links in the checkout; those at the end matter one by one.
         for at in [*range(3, steps - 24, 8), *range(steps - 24, steps + 1, 2)]:
-            shutil.copyfile(first, image)
+            image.unlink()
+            image = fresh(first)
             with mounted(image, point):
                 killer.run(at)
-                found.append(cut(image, copy, other))
+                found.append(cut(image, other))
     changed = found.index(TWO.checksum)
     assert changed > 0
     assert set(found[:changed]) == {ONE.checksum}

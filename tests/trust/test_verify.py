@@ -206,11 +206,13 @@ def remote(tmp_path: Path, *, gpg: bool, ed25519: bool) -> RemoteConfig:
 def test_the_configuration_says_what_is_demanded(
     tmp_path: Path, gpg: bool, ed25519: bool
 ) -> None:
+    taken_back = tmp_path / "etc/ostree-p2p/withdrawn-commits"
+    taken_back.parent.mkdir(parents=True)
+    taken_back.write_text(OTHER)
     verifier = Verifier.for_remote(
         remote(tmp_path, gpg=gpg, ed25519=ed25519),
         directories=[tmp_path],
         root=tmp_path,
-        withdrawn=frozenset({OTHER}),
     )
     keys = Ed25519Keys((ALICE.public,), frozenset())
     assert verifier == Verifier(

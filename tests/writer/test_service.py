@@ -44,6 +44,7 @@ from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.ostree.refs import RefPath, head, mirror_ref, remote_ref
 from p2p.ostree.repo import Repo
 from p2p.ostree.summary import Summary
+from p2p.trust.clock import RELEASED
 from p2p.writer.service import MAX_UPLOADS, WriterService
 from tests.oracle import closure, dangling, walk_objects
 from tests.ostree.samples import (
@@ -607,9 +608,11 @@ def refuse_space() -> Callable[[int], None]:
 def test_the_clock_is_the_one_of_this_machine(
     repo: Repo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "time", lambda: TIME - 3 * 86400.0)
+    sent = RELEASED + 10 * 86400
+    early = sample(TREE, timestamp=sent)
+    monkeypatch.setattr(time, "time", lambda: sent - 3 * 86400.0)
     with WriterService(repo) as service:
-        service.handle(staging(SAMPLE))
-        reply = service.handle(publishing(SAMPLE))
+        service.handle(staging(early))
+        reply = service.handle(publishing(early))
     assert isinstance(reply, Failed)
     assert reply.kind == "FutureError"
