@@ -6,7 +6,7 @@ import pytest
 
 from p2p.errors import ConfigError, RevokedError
 from p2p.ostree.config import RemoteConfig
-from p2p.ostree.objects import Checksum
+from p2p.ostree.objects import Checksum, checksum_of
 from p2p.trust.policy import Clock
 from p2p.trust.verify import Verifier
 from p2p.trust.withdrawn import load_withdrawn
@@ -52,9 +52,10 @@ def test_a_file_that_is_too_large_or_no_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_verifier_knows_them_without_being_told(tmp_path: Path) -> None:
-    write(tmp_path / "etc/ostree-p2p/withdrawn-commits", A)
+    commit = checksum_of(b"commit")
+    write(tmp_path / "etc/ostree-p2p/withdrawn-commits", commit)
     remote = RemoteConfig(name="up", url="http://x", gpg_verify=False)
     verifier = Verifier.for_remote(remote, directories=[], root=tmp_path)
     clock = Clock(1_800_000_000, trusted=True)
     with pytest.raises(RevokedError, match="was withdrawn"):
-        verifier.verify_commit(b"", None, checksum=A, ref=None, clock=clock)
+        verifier.verify_commit(b"commit", None, checksum=commit, ref=None, clock=clock)
