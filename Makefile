@@ -4,6 +4,7 @@
 # make check   what `make test` runs, without installing system packages
 # make fix     format, and repair what ruff can repair
 # make long    the tests that take minutes each
+# make install-service   the systemd service, below DESTDIR; see docs/operations.md
 # make bench   measure against ostree; prints tables
 
 BIN := .venv/bin
@@ -17,7 +18,8 @@ CORE := p2p/ostree/filez.py \
     p2p/trust/sign.py \
     p2p/wire/*.py
 
-.PHONY: test check dev system trees fix lint types imports suite long demo bench
+.PHONY: test check dev system trees fix lint types imports suite long demo bench \
+    install-service
 .NOTPARALLEL:
 
 test: system trees check
@@ -67,3 +69,14 @@ demo: dev
 bench: dev system trees
 	$(BIN)/python -m bench.pull_origin
 	$(BIN)/python -m bench.pull
+
+# The program itself comes by pip or from a package.
+UNITS := $(wildcard systemd/*.service systemd/*.socket)
+install-service:
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system $(UNITS)
+	install -D -m 644 systemd/ostree-p2p.sysusers \
+	    $(DESTDIR)/usr/lib/sysusers.d/ostree-p2p.conf
+	install -D -m 644 systemd/ostree-p2p.tmpfiles \
+	    $(DESTDIR)/usr/lib/tmpfiles.d/ostree-p2p.conf
+	install -D -m 644 -t $(DESTDIR)/usr/lib/ostree-p2p/agent.d systemd/10-service.toml
+	install -D -m 644 -t $(DESTDIR)/usr/share/doc/ostree-p2p systemd/agent.toml

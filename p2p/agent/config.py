@@ -30,6 +30,7 @@ from p2p.ostree.refs import check_ref
 VENDOR_DIRECTORY = "/usr/lib/ostree-p2p/agent.d"
 SYSTEM_DIRECTORY = "/etc/ostree-p2p"
 SYSTEM_REPO = "/sysroot/ostree/repo"
+SYSTEM_SOCKET = "/run/ostree-p2p/agent.sock"
 _MAX_FILE_BYTES = 1 << 20
 
 
@@ -123,7 +124,8 @@ def default_config(environment: Mapping[str, str], uid: int) -> AgentConfig:
         repo = "/var/lib/ostree-p2p/repo"
         if os.path.isdir(SYSTEM_REPO):
             repo = SYSTEM_REPO
-        state, runtime = "/var/lib/ostree-p2p", "/run/ostree-p2p"
+        # Beside the repository, because the service's user owns it.
+        state, runtime = "/var/lib/ostree-p2p/agent", os.path.dirname(SYSTEM_SOCKET)
     else:
         home = environment.get("HOME", "")
         base = environment.get("XDG_STATE_HOME") or os.path.join(home, ".local/state")

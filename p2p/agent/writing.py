@@ -9,16 +9,14 @@ import io
 import socket
 import struct
 import subprocess
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Protocol
 
 import trio
 
-import p2p
+from p2p.agent.writer_command import WRITER_COMMAND
 from p2p.deploy.target import Target
 from p2p.errors import FormatError, WriterError
 from p2p.ostree.messages import (
@@ -39,15 +37,6 @@ _RECEIVE_BYTES = 1 << 16
 _MAX_BUFFERS = 1024
 # How long a writer may take for its last request; killing it later loses nothing.
 _GRACE_SECONDS = 60.0
-# -P: what lies in the current directory is not for a privileged process to import.
-# The package need not be installed to be found by the process too.
-_PROGRAM = """\
-import sys
-sys.path.append(sys.argv.pop(1))
-from p2p.writer.process import main
-sys.exit(main(sys.argv[1:]))
-"""
-_COMMAND = (sys.executable, "-P", "-c", _PROGRAM, str(Path(p2p.__file__).parents[1]))
 
 
 class Writer(Protocol):
@@ -222,7 +211,7 @@ async def open_process_writer(
     settings: Mapping[str, str] | None = None,
     *,
     target: Target | None = None,
-    command: Sequence[str] = _COMMAND,
+    command: Sequence[str] = WRITER_COMMAND,
 ) -> AsyncIterator[ProcessWriter]:
     """Start a writer process for a repository and end it with the block.
 

@@ -15,7 +15,7 @@ import trio
 from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.daemon import run_agent
 from p2p.agent.remotes import remote_name
-from p2p.cli.local_api import config_option, read_config
+from p2p.cli.local_api import config_option, read_config, system_option
 from p2p.cli.options import print_line
 from p2p.cli.writer import open_configured_writer
 from p2p.deploy.target import TreeTarget
@@ -25,6 +25,7 @@ from p2p.web.listen import parse_address
 
 @click.command
 @config_option
+@system_option
 @click.option("--repo", "repo_path", metavar="REPO", help="The repository.")
 @click.option("--state", metavar="DIR", help="Where it keeps what it must remember.")
 @click.option("--socket", metavar="PATH", help="Where commands reach it.")
@@ -60,6 +61,7 @@ from p2p.web.listen import parse_address
 def agent(  # noqa: PLR0913
     *,
     config_path: str | None,
+    system: bool,
     repo_path: str | None,
     state: str | None,
     socket: str | None,
@@ -81,7 +83,7 @@ def agent(  # noqa: PLR0913
     """
     if follows and key is None:
         raise click.UsageError("--follow needs --key: whose signature is demanded?")
-    config = read_config(config_path)
+    config = read_config(config_path, system=system)
     given: dict[str, Any] = {
         "repo": repo_path and os.path.abspath(repo_path),
         "state": state and os.path.abspath(state),

@@ -10,7 +10,12 @@ from typing import Any
 
 import click
 
-from p2p.agent.config import AgentConfig, load_config
+from p2p.agent.config import (
+    SYSTEM_SOCKET,
+    AgentConfig,
+    default_config,
+    load_config,
+)
 from p2p.cli.options import F
 from p2p.errors import AgentError, Error, error_named
 from p2p.net.interfaces import Choice
@@ -26,9 +31,24 @@ config_option = click.option(
 )
 
 
-def read_config(path: str | None) -> AgentConfig:
+system_option = click.option(
+    "--system",
+    is_flag=True,
+    help="Whoever runs this, take the system's configuration, not the user's.",
+)
+
+
+def read_config(path: str | None, *, system: bool = False) -> AgentConfig:
     """Return the configuration that counts for this user; ConfigError if it is bad."""
-    return load_config(path, os.environ, os.geteuid())
+    return load_config(path, os.environ, 0 if system else os.geteuid())
+
+
+def agent_socket(config: AgentConfig) -> str:
+    """Return where the agent is asked: the system's, for a user who runs none."""
+    usual = default_config(os.environ, os.geteuid()).socket
+    if config.socket == usual and not os.path.exists(usual):
+        return SYSTEM_SOCKET if os.path.exists(SYSTEM_SOCKET) else usual
+    return config.socket
 
 
 def mdns_options(function: F) -> F:
@@ -74,7 +94,8 @@ def ask(
         Error: what the agent reports, of its own class.
 
     """
-    connection = _Connection(config.socket)
+    place = agent_socket(config)
+    connection = _Connection(place)
     try:
         if body is None:
             connection.request("GET", path)
@@ -83,16 +104,16 @@ def ask(
         response = connection.getresponse()
         data = response.read(_MAX_ANSWER_BYTES)
     except FileNotFoundError:
-        raise AgentError(f"no agent is running at {config.socket}") from None
+        raise AgentError(f"no agent is running at {place}") from None
     except ConnectionRefusedError:
-        raise AgentError(f"the agent at {config.socket} is gone") from None
+        raise AgentError(f"the agent at {place} is gone") from None
     except PermissionError:
         raise AgentError(
-            f"{config.socket}: this user may not command the agent",
+            f"{place}: this user may not command the agent",
             hint="Run it as root, or as a member of the socket's group.",
         ) from None
     except (OSError, http.client.HTTPException) as error:
-        raise AgentError(f"the agent at {config.socket}: {error}") from None
+        raise AgentError(f"the agent at {place}: {error}") from None
     finally:
         connection.close()
     return _parse(response.status, data)

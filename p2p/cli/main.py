@@ -24,7 +24,6 @@ _MODULES = {
     "check": "control",
     "checkout": "upkeep",
     "commit": "tree",
-    "config": "config",
     "deploy": "deploy",
     "deployments": "deploy",
     "disable": "control",
@@ -45,6 +44,7 @@ _MODULES = {
     "status": "control",
     "treehub": "origin",
     "unfollow": "control",
+    "writer": "writer_service",
 }
 _INTERRUPTED = 128 + signal.SIGINT
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from p2p.ostree.checkout import CheckoutOptions, checkout
 from p2p.ostree.config import RepoMode
 from p2p.ostree.disk import sync_directory, write_file, writing
 from p2p.ostree.lock import locked
+from p2p.ostree.mounts import mount_points
 from p2p.ostree.objects import Checksum
 from p2p.ostree.publish import is_complete
 from p2p.ostree.refs import RefPath
@@ -343,18 +343,9 @@ def _remove_tree(path: str) -> None:
 
 def _mounted_in(path: str) -> str | None:
     """Return a mount point in a directory, such as a bound /var; None if none is."""
-    above = os.fsencode(os.path.realpath(path)) + b"/"
-    with open("/proc/self/mountinfo", "rb") as file:
-        for line in file:
-            # Spaces and the like are written as a backslash and three octal digits.
-            point = re.sub(
-                rb"\\([0-7]{3})",
-                lambda found: bytes((int(found[1], 8),)),
-                line.split()[4],
-            )
-            if (point + b"/").startswith(above):
-                return os.fsdecode(point)
-    return None
+    above = os.path.realpath(path) + "/"
+    inside = (point for point in mount_points() if f"{point}/".startswith(above))
+    return next(inside, None)
 
 
 def _unlock_directories(path: str) -> None:

@@ -193,7 +193,7 @@ def test_defaults_follow_the_user(tmp_path: Path) -> None:
         "/h/.local/state/ostree-p2p/agent.sock"
     )
     root = default_config({"OSTREE_REPO": str(tmp_path)}, 0)
-    assert (root.repo, root.state) == (str(tmp_path), "/var/lib/ostree-p2p")
+    assert (root.repo, root.state) == (str(tmp_path), "/var/lib/ostree-p2p/agent")
     assert root.socket == "/run/ostree-p2p/agent.sock"
 
 

@@ -1,13 +1,12 @@
 """The writer deploys where it was told to, and only what it can verify once more."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from p2p.agent.writing import ThreadWriter, Writer, open_process_writer
-from p2p.deploy.target import SysrootTarget, Target, TreeTarget, open_deployer
+from p2p.agent.writing import Writer
+from p2p.deploy.target import SysrootTarget, TreeTarget
 from p2p.errors import (
     BindingError,
     ConfigError,
@@ -22,7 +21,6 @@ from p2p.ostree.messages import Deploy, Rollback, StageSignatures
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
-from p2p.writer.service import WriterService
 from tests.deploy.places import (
     MAIN,
     ONE,
@@ -33,6 +31,7 @@ from tests.deploy.places import (
 )
 from tests.ostree.samples import Sample
 from tests.trust.samples import ALICE, BOB, signed
+from tests.writer.conftest import FORMS, opened
 from tests.writer.test_service import configure, publishing, staging
 
 
@@ -41,26 +40,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-@asynccontextmanager
-async def opened(form: str, repo: Repo, target: Target | None) -> AsyncIterator[Writer]:
-    if form == "process":
-        async with open_process_writer(repo.path, target=target) as process:
-            yield process
-        return
-    repo = Repo.open(repo.path)
-    deployer = open_deployer(repo, target) if target is not None else None
-    with WriterService(repo, deployer) as service:
-        yield ThreadWriter(service.handle)
-
-
-@pytest.fixture(params=["thread", "process"])
+@pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 async def deploying(form: str, repo: Repo, root: Path) -> AsyncIterator[Writer]:
-    """A writer that deploys into `root`; every test with it runs on both forms."""
+    """A writer that deploys into `root`; every test with it runs on all forms."""
     async with opened(form, repo, TreeTarget(str(root))) as writer:
         yield writer
 
