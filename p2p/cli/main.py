@@ -24,6 +24,7 @@ _MODULES = {
     "check": "control",
     "checkout": "upkeep",
     "commit": "tree",
+    "config": "config",
     "deploy": "deploy",
     "deployments": "deploy",
     "disable": "control",

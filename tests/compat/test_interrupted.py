@@ -1,0 +1,202 @@
+"""A pull is killed, and the store is cleaned around it; nothing is lost or in the way.
+
+The origin is a thin link, so that a pull lasts for some seconds, and remembers in which
+order it was asked for what.
+"""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from p2p.ostree.config import RepoMode
+from p2p.ostree.objects import Checksum
+from p2p.ostree.repo import Repo
+from p2p.web.pace import Pace
+from tests.agent.agents import FileOrigin, run_origin
+from tests.agent.devices import REF, Publisher
+from tests.mounts import mount_loop_ext4
+from tests.oracle import Ostree, closure, dangling, walk_objects
+from tests.require import require
+from tests.trees import MIB, random_tree
+
+STAGE = "extensions/p2p/stage"
+KILLS = 20
+# The longest that somebody else's command may take while we pull, of which nearly all
+# is its own start; it used to wait for minutes where a pull held the lock.
+PATIENCE_SECONDS = 10.0
+
+
+@dataclass
+class Link:
+    """A thin link to an origin with one commit."""
+
+    origin: FileOrigin
+    publisher: Publisher
+    commit: Checksum
+
+    @property
+    def objects(self) -> int:
+        return sum(1 for _ in Path(self.origin.repo.path, "objects").rglob("*.*"))
+
+
+@pytest.fixture
+async def link(tmp_path: Path) -> AsyncIterator[Link]:
+    publisher = Publisher.create(tmp_path)
+    random_tree(tmp_path / "tree", seed=3, files=500, size=3 * MIB)
+    commit = publisher.commit(tmp_path / "tree")
+    async with run_origin(publisher.repo) as origin:
+        origin.pace = Pace(1.5e6)
+        yield Link(origin, publisher, commit)
+
+
+def staged(repo: Repo) -> set[str]:
+    """What the staging store holds, by path as the origin names it."""
+    store = Path(repo.path, STAGE, "objects")
+    found = set()
+    for directory, _, names in os.walk(store):
+        for name in names:
+            stem, _, kind = name.partition(".")
+            kind = "filez" if kind == "file" else kind
+            found.add(f"/objects/{Path(directory).name}/{stem}.{kind}")
+    return found
+
+
+def pull_command(repo: Repo, *options: str) -> list[str]:
+    command = [sys.executable, "-m", "p2p", "pull", f"--repo={repo.path}", "up", REF]
+    return [*command, "--no-mdns", *options]
+
+
+async def pull(repo: Repo, *options: str) -> None:
+    """Pull to the end."""
+    done = await trio.run_process(
+        pull_command(repo, *options), capture_stderr=True, capture_stdout=True
+    )
+    assert done.returncode == 0
+
+
+async def kill_at(repo: Repo, count: int, *options: str) -> bool:
+    """Pull, and kill it once so many objects are staged; False if it ended before."""
+    process = await trio.lowlevel.open_process(
+        pull_command(repo, *options),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while len(staged(repo)) < count and process.poll() is None:
+        await trio.lowlevel.checkpoint()
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    return await process.wait() == -signal.SIGKILL
+
+
+def assert_sound(repo: Repo) -> None:
+    """Every file is what its name says, and no ref or commit lacks anything."""
+    for path in (Path(repo.path), Path(repo.path, STAGE)):
+        assert not walk_objects(path).problems
+    assert not dangling(Path(repo.path))
+
+
+async def test_killed_twenty_times_a_pull_loses_nothing_and_fetches_nothing_twice(
+    tmp_path: Path, link: Link
+) -> None:
+    random = Random(7)
+    repo = link.publisher.device(tmp_path / "device", link.origin.url)
+    writers = itertools.cycle(["--writer=thread", "--writer=process"])
+    moments = sorted(random.sample(range(1, link.objects - 10), KILLS))
+    kept: set[str] = set()
+    killed = 0
+    for moment in moments:
+        asked = len(link.origin.served)
+        killed += await kill_at(repo, moment, next(writers))
+        again = kept.intersection(link.origin.served[asked:])
+        assert not {path for path in again if not path.endswith(".commitmeta")}
+        assert_sound(repo)
+        kept = staged(repo)
+    assert killed > KILLS // 2
+    asked = len(link.origin.served)
+    await pull(repo)
+    again = kept.intersection(link.origin.served[asked:])
+    assert not {path for path in again if not path.endswith(".commitmeta")}
+    assert repo.resolve(f"up:{REF}") == link.commit
+    assert_sound(repo)
+    assert not closure(Path(repo.path), link.commit).missing
+
+
+async def run_in_a_loop(command: Sequence[str], seconds: list[float]) -> None:
+    """Run a command again and again; note how long each took."""
+    while True:
+        began = time.monotonic()
+        await trio.run_process(command, capture_stdout=True, capture_stderr=True)
+        seconds.append(time.monotonic() - began)
+
+
+async def test_pruning_around_a_pull_costs_nothing(tmp_path: Path, link: Link) -> None:
+    require("ostree")
+    repo = link.publisher.device(tmp_path / "device", link.origin.url)
+    seconds: list[float] = []
+    async with trio.open_nursery() as nursery:
+        prune = ["ostree", "prune", f"--repo={repo.path}", "--refs-only"]
+        nursery.start_soon(run_in_a_loop, prune, seconds)
+        await pull(repo)
+        nursery.cancel_scope.cancel()
+    assert len(seconds) > 3
+    assert max(seconds) < PATIENCE_SECONDS
+    twice = [path for path, n in Counter(link.origin.served).items() if n > 1]
+    assert not [path for path in twice if path.startswith("/objects")]
+    assert_sound(repo)
+    assert not closure(Path(repo.path), link.commit).missing
+
+
+@pytest.mark.root
+async def test_cleaning_up_a_system_around_a_pull_costs_nothing_and_never_waits(
+    tmp_path: Path, link: Link
+) -> None:
+    require("ostree", "loop", "mkfs.ext4")
+    await around_a_system(tmp_path, link)
+
+
+@pytest.mark.long
+@pytest.mark.root
+@pytest.mark.timeout(2400)
+async def test_a_pull_of_twenty_minutes_never_holds_anybody_up(
+    tmp_path: Path, link: Link
+) -> None:
+    require("ostree", "loop", "mkfs.ext4")
+    size = sum(f.stat().st_size for f in Path(link.origin.repo.path).rglob("*.filez"))
+    link.origin.pace = Pace(size / 1200)
+    began = time.monotonic()
+    await around_a_system(tmp_path, link)
+    assert time.monotonic() - began > 1200
+
+
+async def around_a_system(tmp_path: Path, link: Link) -> None:
+    """Pull into a sysroot's repository while `ostree admin cleanup` runs in a loop."""
+    with mount_loop_ext4(tmp_path, 256 * MIB) as root:
+        stock = Ostree(root / "ostree/repo")
+        stock.admin("init-fs", "--modern", root)
+        stock.admin("os-init", "tree", f"--sysroot={root}")
+        repo = link.publisher.device(Path(stock.repo), link.origin.url, RepoMode.BARE)
+        seconds: list[float] = []
+        async with trio.open_nursery() as nursery:
+            cleanup = ["ostree", "admin", "cleanup", f"--sysroot={root}"]
+            nursery.start_soon(run_in_a_loop, cleanup, seconds)
+            await pull(repo, "--writer=process")
+            nursery.cancel_scope.cancel()
+        assert len(seconds) > 3
+        assert max(seconds) < PATIENCE_SECONDS
+        twice = [path for path, n in Counter(link.origin.served).items() if n > 1]
+        assert not [path for path in twice if path.startswith("/objects")]
+        assert_sound(repo)
+        assert not closure(Path(repo.path), link.commit).missing
+        assert stock.run("fsck")
