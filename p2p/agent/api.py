@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from p2p.agent.config import Follow, parse_refspec
 from p2p.errors import Error, FormatError
 from p2p.ostree.disk import disk_error
-from p2p.web.exchange import Handler, Request, Response, as_json
-from p2p.web.router import Router
+from p2p.web.server.exchange import Handler, Request, Response, as_json
+from p2p.web.server.router import Router
 
 _MAX_BODY_BYTES = 1 << 16
 _Body = dict[str, Any]

@@ -18,7 +18,7 @@ from p2p.agent.writing import Writer
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm.scheduler import Scheduler
-from p2p.web.origin import Origin
+from p2p.web.client.origin import Origin
 from p2p.wire.messages import DeviceId
 
 NUMBER_AFTER_SECONDS = 0.3

@@ -36,9 +36,9 @@ from p2p.ostree.holdings import Holdings
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
 from p2p.trust.clock import clock_floor
-from p2p.web.fetch import Fetcher
-from p2p.web.listen import open_listeners
-from p2p.web.server import Server
+from p2p.web.client.fetch import Fetcher
+from p2p.web.server.http1 import Server
+from p2p.web.server.listen import open_listeners
 
 _log = logging.getLogger(__name__)
 # Sessions come up within two seconds of a start; what is fetched before then comes

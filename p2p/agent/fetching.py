@@ -32,14 +32,14 @@ from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.swarm.scheduler import Scheduler
-from p2p.web.bulk import (
+from p2p.web.client.bulk import (
     ObjectEvent,
     ObjectFailed,
     ObjectPiece,
     ObjectReceived,
     ObjectRestarted,
 )
-from p2p.web.origin import Origin
+from p2p.web.client.origin import Origin
 from p2p.wire import messages as m
 
 

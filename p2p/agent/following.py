@@ -30,10 +30,10 @@ from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
 from p2p.trust.verify import Verifier
 from p2p.trust.withdrawn import load_withdrawn
-from p2p.web.credentials import load_credentials
-from p2p.web.fetch import Fetcher
-from p2p.web.origin import NO_CREDENTIALS, Origin
-from p2p.web.retry import Retry
+from p2p.web.client.credentials import load_credentials
+from p2p.web.client.fetch import Fetcher
+from p2p.web.client.origin import NO_CREDENTIALS, Origin
+from p2p.web.client.retry import Retry
 from p2p.wire import messages as m
 
 _log = logging.getLogger(__name__)

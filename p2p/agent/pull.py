@@ -28,7 +28,7 @@ from p2p.ostree.objects import Checksum, Commit, ObjectName
 from p2p.ostree.repo import Repo
 from p2p.trust.clock import device_clock
 from p2p.trust.verify import Verifier
-from p2p.web.origin import Origin
+from p2p.web.client.origin import Origin
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock
 from p2p.trust.sign import KeyId
 from p2p.trust.verify import Verifier
-from p2p.web.origin import Origin
+from p2p.web.client.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import RefPath, head, mirror_ref, remote_ref
 from p2p.ostree.summary import Summary, parse_summary
 from p2p.trust.policy import Head, Source
-from p2p.web.origin import SummaryFile
+from p2p.web.client.origin import SummaryFile
 from p2p.wire import messages as m
 
 

@@ -20,7 +20,7 @@ from p2p.cli.options import print_line
 from p2p.cli.writer import open_configured_writer
 from p2p.deploy.target import TreeTarget
 from p2p.net.target import parse_target
-from p2p.web.listen import parse_address
+from p2p.web.server.listen import parse_address
 
 
 @click.command

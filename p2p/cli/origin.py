@@ -11,10 +11,10 @@ import click
 import trio
 
 from p2p.cli.options import json_option, print_json
-from p2p.web.guard import load_credentials, server_context
-from p2p.web.limits import Limits
-from p2p.web.pace import parse_rate
-from p2p.web.treehub import serve_treehub
+from p2p.web.server.guard import load_credentials, server_context
+from p2p.web.server.limits import Limits
+from p2p.web.server.pace import parse_rate
+from p2p.web.treehub.api import serve_treehub
 
 
 @click.command

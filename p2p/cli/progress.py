@@ -12,7 +12,7 @@ import trio
 
 from p2p.agent.pull import PullStatus
 from p2p.cli.options import format_bytes
-from p2p.web.push import PushStatus
+from p2p.web.treehub.push import PushStatus
 
 if TYPE_CHECKING:
     # rich takes 60 ms to import, which only a terminal needs to pay.

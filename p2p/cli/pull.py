@@ -40,10 +40,10 @@ from p2p.ostree.objects import parse_checksum
 from p2p.ostree.repo import Repo
 from p2p.trust.clock import clock_floor
 from p2p.trust.verify import Verifier
-from p2p.web.credentials import Credentials, load_credentials
-from p2p.web.fetch import Fetcher
-from p2p.web.origin import NO_CREDENTIALS, Origin
-from p2p.web.retry import Retry
+from p2p.web.client.credentials import Credentials, load_credentials
+from p2p.web.client.fetch import Fetcher
+from p2p.web.client.origin import NO_CREDENTIALS, Origin
+from p2p.web.client.retry import Retry
 
 # Neighbours come up within a second or two where everybody is awake.
 _SETTLE_SECONDS = 3.0

@@ -12,11 +12,11 @@ from p2p.cli.options import format_bytes, json_option, print_json, repo_option
 from p2p.cli.progress import show_push
 from p2p.errors import ConfigError
 from p2p.ostree.repo import Repo
-from p2p.web.credentials import load_credentials
-from p2p.web.fetch import Fetcher
-from p2p.web.push import Push, PushRequest, PushResult
-from p2p.web.request import DEFAULT_ACCESS, Access, Headers
-from p2p.web.treehub_client import DEFAULT_JOBS, PUSH_LIMITS, TreeHubClient
+from p2p.web.client.credentials import load_credentials
+from p2p.web.client.fetch import Fetcher
+from p2p.web.client.request import DEFAULT_ACCESS, Access, Headers
+from p2p.web.treehub.client import DEFAULT_JOBS, PUSH_LIMITS, TreeHubClient
+from p2p.web.treehub.push import Push, PushRequest, PushResult
 
 
 @click.command

@@ -21,7 +21,7 @@ from p2p.net.target import parse_target
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.repo import Repo
 from p2p.trust.clock import clock_floor
-from p2p.web.listen import parse_address
+from p2p.web.server.listen import parse_address
 
 
 @click.command

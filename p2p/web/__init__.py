@@ -1,1 +1,1 @@
-"""HTTP faces: the origin's client, the TreeHub-compatible server, pushing to one."""
+"""HTTP faces of the program."""

@@ -18,9 +18,9 @@ from p2p.cli.writer import open_configured_writer
 from p2p.deploy.target import TreeTarget
 from p2p.net.target import Target
 from p2p.ostree.repo import Repo
-from p2p.web.pace import Pace
+from p2p.web.server.pace import Pace
 from tests.agent.devices import REF, Publisher
-from tests.web.servers import Exchange, Server, serving
+from tests.web.client.servers import Exchange, Server, serving
 
 REFSPEC = f"hub:{REF}"
 

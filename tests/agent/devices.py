@@ -21,8 +21,8 @@ from p2p.ostree.repo import Repo
 from p2p.trust.keys import generate_key_pair, load_secret_key
 from p2p.trust.sign import add_signature, sign_commit
 from p2p.trust.verify import Verifier
-from p2p.web.fetch import Fetcher
-from p2p.web.origin import Origin
+from p2p.web.client.fetch import Fetcher
+from p2p.web.client.origin import Origin
 from p2p.writer.service import WriterService
 
 REF = "os"

@@ -9,8 +9,8 @@ import trio
 
 from p2p.ostree.objects import ObjectName
 from tests.pulls import REF, Client, Result
-from tests.web.hub import Objects
-from tests.web.servers import Exchange, Handler, Server, serving
+from tests.web.client.servers import Exchange, Handler, Server, serving
+from tests.web.treehub.hub import Objects
 
 
 @dataclass(slots=True)

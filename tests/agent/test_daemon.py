@@ -22,7 +22,7 @@ from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
-from p2p.web.pace import Pace
+from p2p.web.server.pace import Pace
 from tests.agent.agents import (
     REFSPEC,
     FileOrigin,

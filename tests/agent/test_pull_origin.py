@@ -14,8 +14,8 @@ import pytest
 
 from tests.agent.origins import device, pull, run_origin
 from tests.pulls import REF, REMOTE, Client
-from tests.web.hub import Objects, file_name, filez, make_commit
-from tests.web.servers import Exchange, Handler, replies
+from tests.web.client.servers import Exchange, Handler, replies
+from tests.web.treehub.hub import Objects, file_name, filez, make_commit
 
 CONTENT = b"the content of a file\n" * 200
 # Longer than what is handed on whole, and no compressor makes it small.

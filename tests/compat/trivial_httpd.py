@@ -15,10 +15,10 @@ from pathlib import Path
 
 import trio
 
-from p2p.web.exchange import RefusedError, Request, Response
-from p2p.web.files import file_response
-from p2p.web.listen import open_listeners
-from p2p.web.server import Server
+from p2p.web.server.exchange import RefusedError, Request, Response
+from p2p.web.server.files import file_response
+from p2p.web.server.http1 import Server
+from p2p.web.server.listen import open_listeners
 from p2p.web.url import basic
 
 # Compiled into the original.

@@ -7,8 +7,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.web.limits import Limits
-from tests.web.talk import echo, serving
+from p2p.web.server.limits import Limits
+from tests.web.server.talk import echo, serving
 
 _LINES = st.sampled_from(
     [

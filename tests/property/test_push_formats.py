@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from p2p.errors import FormatError
 from p2p.ostree.gvariant import Variant
 from p2p.ostree.objects import parse_metadata, serialize_metadata
-from p2p.web.detached import merge_detached
-from p2p.web.exchange import RefusedError
-from p2p.web.multipart import MultipartField, boundary_of
+from p2p.web.server.exchange import RefusedError
+from p2p.web.treehub.detached import merge_detached
+from p2p.web.treehub.multipart import MultipartField, boundary_of
 
 
 async def _pieces(data: bytes, size: int) -> AsyncGenerator[bytes, None]:

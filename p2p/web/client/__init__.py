@@ -1,0 +1,1 @@
+"""The client of HTTP origins: OSTree repositories behind a URL, at full speed."""

@@ -1,0 +1,80 @@
+"""Keeps all clients of a server together below a rate, first come, first served."""
+
+from __future__ import annotations
+
+import re
+
+import trio
+
+from p2p.errors import ConfigError
+from p2p.web.server.link import Link
+
+SLICE_BYTES = 16 << 10
+# What may go out at once after a pause, so that a small answer does not wait.
+BURST_SECONDS = 0.05
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)bit", re.IGNORECASE)
+_BITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
+
+
+def parse_rate(text: str, *, where: str) -> float:
+    """Return bytes a second of `10mbit`, as `tc` writes rates; ConfigError if none."""
+    match = _RATE.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise ConfigError(
+            where, f"{text!r} is no rate", hint="Examples: 500kbit, 10mbit."
+        )
+    return float(match[1]) * _BITS[match[2].lower()] / 8
+
+
+class Pace:
+    """The rate that clients share."""
+
+    def __init__(self, bytes_per_second: float) -> None:
+        """Let so many bytes a second pass."""
+        self._rate = bytes_per_second
+        # When everything that passed so far would be through at this rate.
+        self._through = -1.0
+
+    async def wait(self, size: int) -> None:
+        """Wait until `size` bytes may be sent."""
+        now = trio.current_time()
+        self._through = max(self._through, now - BURST_SECONDS) + size / self._rate
+        await trio.sleep_until(self._through)
+
+
+class PacedLink:
+    """A link on which nothing is sent faster than the pace allows."""
+
+    def __init__(self, link: Link, pace: Pace) -> None:
+        """Take over a link."""
+        self._link = link
+        self._pace = pace
+        self.peer = link.peer
+
+    async def start(self) -> None:
+        """Do what comes before the first byte of HTTP."""
+        await self._link.start()
+
+    async def receive(self) -> bytes:
+        """Return what has come, after waiting for it; b"" at the end."""
+        return await self._link.receive()
+
+    def send_now(self, data: bytes) -> int:  # noqa: ARG002
+        """Send nothing: everything waits its turn."""
+        return 0
+
+    async def send(self, data: bytes | memoryview) -> None:
+        """Send all of it."""
+        view = memoryview(data)
+        for start in range(0, len(view), SLICE_BYTES):
+            part = view[start : start + SLICE_BYTES]
+            await self._pace.wait(len(part))
+            await self._link.send(part)
+
+    async def send_end(self) -> None:
+        """Tell the client that nothing more will come."""
+        await self._link.send_end()
+
+    def close(self) -> None:
+        """Let go of the socket at once."""
+        self._link.close()

@@ -1,0 +1,1 @@
+"""TreeHub: a server of its interface, its store, and pushing to one."""
