@@ -351,8 +351,8 @@ class Fetching:
             self._stager.abort(name)
 
     def _cancel_origin(self, name: ObjectName) -> None:
-        if self._origin is not None:
-            self._origin.forget(name)
+        # It may have come, or failed, since the scheduler decided.
+        if self._origin is not None and self._origin.forget(name):
             self._drop_stream(name)
             self.tell(e.OriginFailed(name, e.Failure.CANCELLED))
 

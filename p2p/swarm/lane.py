@@ -80,6 +80,8 @@ class Lane:
         if fetch is None:
             return None
         self._objects.add(1, now)
+        if fetch.cancelled:
+            self._dry = None  # it may be begun again
         if not self._site.fetches:
             self._objects.stop(now)
             self._bytes.stop(now)
@@ -224,6 +226,8 @@ class Lane:
                         return started
                     if is_streaming and shard.item >= 0:
                         continue
+                    if item in self._site.fetches:
+                        continue  # cancelled, and not heard of since
                     is_streaming = is_streaming or shard.item >= 0
                     self._start(item, now, impatient=impatient)
                     started += 1

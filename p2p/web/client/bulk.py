@@ -149,9 +149,14 @@ class Bulk:
         if len(self._asked) < DEPTH:
             self._inbox.nudge()
 
-    def forget(self, name: ObjectName) -> None:
-        """Stop fetching an object; no event of it comes any more."""
-        want = self._wants.pop(name)
+    def forget(self, name: ObjectName) -> bool:
+        """Stop fetching an object; no event of it comes any more.
+
+        False if it is over already: all its events came.
+        """
+        want = self._wants.pop(name, None)
+        if want is None:
+            return False
         if want.transfer is not None:
             self._inbox.cancel(want.transfer)
             self._end(want, want.transfer)
@@ -160,6 +165,7 @@ class Bulk:
             if event.name == name and isinstance(event, ObjectReceived | ObjectPiece):
                 self.consumed(len(event.data))
         self._out = kept
+        return True
 
     @property
     def wanted(self) -> int:

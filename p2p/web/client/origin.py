@@ -116,9 +116,12 @@ class Origin:
         """
         self._bulk.want(name, form=form)
 
-    def forget(self, name: ObjectName) -> None:
-        """Stop fetching a wanted object; no event of it comes any more."""
-        self._bulk.forget(name)
+    def forget(self, name: ObjectName) -> bool:
+        """Stop fetching an object, and tell whether it was not over already.
+
+        No event of it comes any more.
+        """
+        return self._bulk.forget(name)
 
     async def next_events(self) -> list[ObjectEvent]:
         """Return what happened to wanted objects; wait if nothing has.

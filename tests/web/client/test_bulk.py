@@ -172,8 +172,9 @@ async def test_events_of_an_object_that_is_forgotten_in_time_are_dropped(
         with trio.move_on_after(0) as scope:
             await origin.next_events()
         assert scope.cancelled_caught
-        origin.forget(SMALL.name)
+        assert origin.forget(SMALL.name)
         events = await collect(origin)
+        assert not origin.forget(other.name)  # too late
     assert events == [ObjectReceived(other.name, other.canonical)]
 
 
