@@ -35,7 +35,6 @@ class Company:
         sharing: what they may have; None if nothing.
         scratch: directory for units of large objects; the agent's own, because it
             may not write the repository. Not used without neighbours.
-        lasts: whether it goes on after the pull, so that the result is shared too.
 
     """
 
@@ -43,7 +42,6 @@ class Company:
     neighbours: Neighbourhood
     sharing: Sharing | None
     scratch: str = ""
-    lasts: bool = True
 
     @classmethod
     def nobody(cls) -> Company:
@@ -113,7 +111,7 @@ class Company:
 
     async def share(self, heads: Iterable[tuple[str, str, Checksum]]) -> None:
         """Share complete commits: (ref, collection or empty, commit)."""
-        if self.sharing is None or not self.lasts:
+        if self.sharing is None:
             return
         for ref, collection, commit in heads:
             if not self.sharing.complete(commit):

@@ -182,8 +182,9 @@ class Following:
         refspec = branch.follow.refspec
         branch.due = math.inf
         branch.began = started = trio.current_time()
+        pull = None
         try:
-            update = await self._update(branch, company)
+            pull, update = await self._update(branch, company)
         except (Error, OSError) as error:
             if isinstance(error, OSError):
                 error = disk_error(self._config.repo, error)
@@ -199,8 +200,16 @@ class Following:
         branch.failures = branch.failures + 1 if update.error else 0
         branch.due = min(branch.due, self._next(branch))
         await self._remember(branch, update)
-        if company is not None and not update.error:
-            self._forget_old(company)
+        if company is not None and pull is not None:
+            await self._share(pull, company)
+
+    async def _share(self, pull: Pull, company: Company) -> None:
+        """Let neighbours have what was pulled, and no more what it replaced."""
+        try:
+            await pull.share()
+        except Error as error:
+            _log.warning("not shared: %s; %s", error, error.hint)
+        self._forget_old(company)
 
     def _timed(self, update: Update, seconds: float) -> Update:
         return replace(update, time=self._now(), seconds=round(seconds, 3))
@@ -225,7 +234,9 @@ class Following:
             state.note(update)
             await trio.to_thread.run_sync(self._state.save)
 
-    async def _update(self, branch: Branch, company: Company | None) -> Update:
+    async def _update(
+        self, branch: Branch, company: Company | None
+    ) -> tuple[Pull, Update]:
         """Pull a branch's head and deploy it where that is wanted."""
         follow = branch.follow
         repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
@@ -236,7 +247,7 @@ class Following:
             _log.info("%s: %s", follow.refspec, result.commit)
         if follow.deploy:
             await self._deploying.deploy_if_new(follow.refspec, result.commit)
-        return Update(
+        update = Update(
             time=0,
             refspec=follow.refspec,
             commit=result.commit,
@@ -247,6 +258,7 @@ class Following:
             peer_bytes=pull.status.peers.bytes,
             peer_objects=pull.status.peers.objects,
         )
+        return pull, update
 
     def _make_pull(self, repo: Repo, follow: Follow, company: Company | None) -> Pull:
         remote = repo.remote(follow.remote)

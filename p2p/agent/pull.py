@@ -110,6 +110,7 @@ class Pull:
             self._survey.elsewhere = self._is_cached
         self.status.local = self._survey.local
         self._from_origin = Tally()
+        self._pulled: Sequence[Target] = ()
         archive = repo.config.mode is RepoMode.ARCHIVE
         self._form = Form.FILEZ if archive else Form.CANONICAL
 
@@ -141,8 +142,8 @@ class Pull:
         self._refresh()
         self.status.phase = "publish"
         await self._publish(targets, chains)
-        await self._share(targets)
         self.status.phase = "done"
+        self._pulled = targets
         return tuple(results)
 
     # -- objects -----------------------------------------------------------------
@@ -245,10 +246,14 @@ class Pull:
                 KeepSummary(self._remote.name, summary.data, summary.signature)
             )
 
-    async def _share(self, targets: Iterable[Target]) -> None:
+    async def share(self) -> None:
+        """Let neighbours have all of what was pulled; they had parts of it before.
+
+        Errors as `Company.share`.
+        """
         if not self._request.metadata_only:
             await self._company.share(
                 (target.ref, self._remote.collection_id or "", target.commit)
-                for target in targets
+                for target in self._pulled
                 if target.ref is not None
             )

@@ -321,6 +321,7 @@ async def _pull(
                 nursery.cancel_scope.cancel()
             tell(pull.status, pulled)
             if options.share_for:
+                await pull.share()
                 await _share_for(options.share_for)
 
 
@@ -348,7 +349,7 @@ async def _open_company(
     meeting = replace(meeting, share=not (options.no_share or protected))
     holdings = Holdings.of(options.repo)
     async with open_meeting(holdings, meeting) as met:
-        yield replace(met.company, lasts=bool(options.share_for))
+        yield met.company
 
 
 def _describe(result: PulledRef, remote: str, *, mirror: bool) -> str:

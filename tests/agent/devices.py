@@ -95,6 +95,7 @@ class Puller:
     async def run(self, seconds: float = 60) -> Pulled:
         with trio.fail_after(seconds):
             refs = await self.task.run()
+            await self.task.share()
         return Pulled(refs, self.task.status, self.meeting)
 
 
