@@ -24,6 +24,7 @@ from p2p.agent.request import PullRequest, Wanted
 from p2p.agent.state import StateFile, Update
 from p2p.agent.writing import Writer
 from p2p.errors import Error
+from p2p.ostree.config import RemoteConfig
 from p2p.ostree.disk import disk_error
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import remote_ref
@@ -32,6 +33,7 @@ from p2p.trust.verify import Verifier
 from p2p.trust.withdrawn import load_withdrawn
 from p2p.web.client.credentials import load_credentials
 from p2p.web.client.fetch import Fetcher
+from p2p.web.client.options import is_protected
 from p2p.web.client.origin import NO_CREDENTIALS, Origin
 from p2p.web.client.retry import Retry
 from p2p.wire import messages as m
@@ -266,7 +268,7 @@ class Following:
         path = self._config.credentials.get(follow.remote)
         if path is not None:
             credentials = load_credentials(Path(path))
-        if company is not None and credentials.needed and not self._shares_protected:
+        if company is not None and not self._may_share(remote):
             company = replace(company, sharing=None)
         return Pull(
             repo=repo,
@@ -284,22 +286,29 @@ class Following:
             company=company,
         )
 
-    @property
-    def _shares_protected(self) -> bool:
-        """Whether everybody who can be met may have what needs credentials."""
-        return self._config.fleet is not None or self._config.share_protected
+    def _may_share(self, remote: RemoteConfig) -> bool:
+        """Whether everybody who can be met may have what a remote gives."""
+        return (
+            self._config.fleet is not None
+            or self._config.share_protected
+            or not (
+                remote.name in self._config.credentials
+                or is_protected(remote, NO_CREDENTIALS)
+            )
+        )
 
     def shareable(self, repo: Repo, follow: Follow) -> tuple[str, str, Checksum] | None:
         """Return what neighbours may have at once: ref, collection, complete commit.
 
         Blocks on the disk; errors as `Repo.remote` and `Repo.refs`.
         """
-        if follow.remote in self._config.credentials and not self._shares_protected:
+        remote = repo.remote(follow.remote)
+        if not self._may_share(remote):
             return None
         commit = repo.refs.get(remote_ref(follow.remote, follow.ref))
         if commit is None or repo.is_partial(commit) or commit in load_withdrawn():
             return None
-        return follow.ref, repo.remote(follow.remote).collection_id or "", commit
+        return follow.ref, remote.collection_id or "", commit
 
     def _forget_old(self, company: Company) -> None:
         """Give nobody any more what is neither a branch's head nor the one before."""

@@ -40,8 +40,9 @@ from p2p.ostree.objects import parse_checksum
 from p2p.ostree.repo import Repo
 from p2p.trust.clock import clock_floor
 from p2p.trust.verify import Verifier
-from p2p.web.client.credentials import Credentials, load_credentials
+from p2p.web.client.credentials import load_credentials
 from p2p.web.client.fetch import Fetcher
+from p2p.web.client.options import is_protected
 from p2p.web.client.origin import NO_CREDENTIALS, Origin
 from p2p.web.client.retry import Retry
 
@@ -304,7 +305,8 @@ async def _pull(
             headers=options.headers,
             retry=Retry(tries=options.retries + 1),
         )
-        async with _open_company(options, credentials) as company:
+        protected = is_protected(remote, credentials, options.headers)
+        async with _open_company(options, protected=protected) as company:
             pull = Pull(
                 repo=repo,
                 origin=None if options.no_origin else origin,
@@ -337,7 +339,7 @@ async def _share_for(seconds: float) -> None:
 
 @asynccontextmanager
 async def _open_company(
-    options: _Options, credentials: Credentials
+    options: _Options, *, protected: bool
 ) -> AsyncIterator[Company | None]:
     """Meet neighbours, unless none are wanted."""
     meeting = options.meeting
@@ -345,8 +347,8 @@ async def _open_company(
         yield None
         return
     # What needs credentials is given to nobody whom this device cannot tell apart.
-    protected = credentials.needed and not options.share_protected
-    meeting = replace(meeting, share=not (options.no_share or protected))
+    secret = protected and not options.share_protected
+    meeting = replace(meeting, share=not (options.no_share or secret))
     holdings = Holdings.of(options.repo)
     async with open_meeting(holdings, meeting) as met:
         yield met.company

@@ -7,16 +7,35 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 from p2p.errors import ConfigError
 from p2p.ostree.config import RemoteConfig
-from p2p.web.client.request import Access
+from p2p.web.client.credentials import Credentials
+from p2p.web.client.request import Access, Headers
 from p2p.web.url import show
 
 _TRUE = ("true", "1")
 _FALSE = ("false", "0")
 _FILES = ("tls-ca-path", "tls-client-cert-path", "tls-client-key-path")
+_SECRET_HEADERS = ("authorization", "cookie")
 _PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+
+
+def is_protected(
+    remote: RemoteConfig, credentials: Credentials, headers: Headers = ()
+) -> bool:
+    """Tell whether the remote gives its content to those only who prove who they are.
+
+    That is assumed wherever anything is shown to it that is a secret.
+    """
+    urls = (remote.url, remote.content_url or "")
+    return (
+        credentials.needed
+        or "tls-client-cert-path" in remote.options
+        or any("@" in urlsplit(url).netloc for url in urls)
+        or any(name.lower() in _SECRET_HEADERS for name, _ in headers)
+    )
 
 
 def access_of(remote: RemoteConfig, base: Access) -> Access:

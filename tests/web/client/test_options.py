@@ -6,7 +6,9 @@ import pytest
 
 from p2p.errors import ConfigError
 from p2p.ostree.config import RemoteConfig
-from p2p.web.client.options import access_of
+from p2p.web.client.credentials import BasicUser, Credentials
+from p2p.web.client.options import access_of, is_protected
+from p2p.web.client.origin import NO_CREDENTIALS
 from p2p.web.client.request import Access
 
 BASE = Access(low_speed_seconds=7, proxy="http://base")
@@ -77,3 +79,14 @@ def test_certificate_and_key_go_together(tmp_path: Path) -> None:
     (tmp_path / "cert").touch()
     with pytest.raises(ConfigError, match="together"):
         access_of(remote(tls_client_cert_path=str(tmp_path / "cert")), BASE)
+
+
+def test_a_remote_that_is_shown_a_secret_is_protected() -> None:
+    named = Credentials(basic=BasicUser(user="user", password="word"))
+    assert not is_protected(remote(), NO_CREDENTIALS)
+    assert not is_protected(remote(), NO_CREDENTIALS, (("X-Device", "a@b"),))
+    assert is_protected(remote(), named)
+    assert is_protected(remote(tls_client_cert_path="cert"), NO_CREDENTIALS)
+    assert is_protected(remote(), NO_CREDENTIALS, (("authorization", "Bearer x"),))
+    with_user = RemoteConfig(name="origin", url="http://user:word@h/@")
+    assert is_protected(with_user, NO_CREDENTIALS)
