@@ -23,6 +23,9 @@ from p2p.wire.bitmap import unpack
 from p2p.wire.hashes import statement
 from p2p.wire.limits import MAX_PAGE_HASHES, UNIT_BYTES
 
+# Keys of neighbours met in one update.
+MAX_SIGNERS = 4096
+
 Asked = a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit
 
 
@@ -34,14 +37,6 @@ class Delivery:
     giver: m.DeviceId | None
     form: Form
     data: bytes
-
-
-@dataclass(slots=True)
-class _HashList:
-    """The unit hashes in force for one object."""
-
-    size: int
-    hashes: dict[int, bytes]
 
 
 class Answers:
@@ -59,10 +54,11 @@ class Answers:
         self._scratch = scratch
         self._asked: dict[tuple[m.DeviceId, int], Asked] = {}
         self._numbers: dict[tuple[m.DeviceId, int], int] = {}
-        self._hashes: dict[ObjectName, _HashList] = {}
+        self._hashes: dict[ObjectName, dict[int, bytes]] = {}
+        self._pages: dict[tuple[m.DeviceId, int], bytes] = {}
         self._units: dict[tuple[ObjectName, int], bytes] = {}
+        self._signers: dict[bytes, set[m.DeviceId]] = {}
         self.closures: dict[Checksum, list[ObjectName]] = {}
-        self.signers: dict[bytes, m.DeviceId] = {}
 
     # -- requests ----------------------------------------------------------------
 
@@ -175,14 +171,8 @@ class Answers:
             nacl.signing.VerifyKey(message.signer).verify(signed, message.signature)
         except (nacl.exceptions.CryptoError, ValueError):
             return False
-        known = self._hashes.get(name)
-        if known is None or known.size != message.size:
-            known = self._hashes[name] = _HashList(message.size, {})
-            self._scratch.begin(name, message.size)
         count = len(message.hashes) // 32
-        for index in range(count):
-            digest = message.hashes[index * 32 : index * 32 + 32]
-            known.hashes[message.first + index] = digest
+        self._pages[action.peer, action.request] = message.hashes
         self._tell(
             e.HashesDelivered(
                 peer=action.peer,
@@ -190,15 +180,44 @@ class Answers:
                 size=message.size,
                 first=message.first,
                 count=count,
-                # Who passes on a list of somebody we do not know vouches for it.
-                author=self.signers.get(message.signer, action.peer),
+                author=self._author(action.peer, message.signer),
             )
         )
         return True
 
+    def add_signer(self, peer: m.DeviceId, key: bytes) -> None:
+        """Note which key a neighbour says it signs unit hashes with."""
+        claimants = self._signers.get(key, set())
+        if key and (claimants or len(self._signers) < MAX_SIGNERS):
+            self._signers[key] = claimants | {peer}
+
+    def _author(self, giver: m.DeviceId, signer: bytes) -> m.DeviceId:
+        """Return who answers for a list that a neighbour gave.
+
+        It does so itself if the key is its own, is nobody's we met, or is claimed by
+        several: else somebody could claim another's key and then be banned.
+        """
+        claimants = self._signers.get(signer, set())
+        if giver in claimants or len(claimants) != 1:
+            return giver
+        return next(iter(claimants))
+
+    def accept_hashes(self, action: a.AcceptHashes) -> None:
+        """Check units against a page that was accepted."""
+        hashes = self._pages.pop((action.peer, action.request))
+        if action.first == 0:
+            self._hashes[action.name] = {}
+            self._scratch.begin(action.name, action.size)
+        known = self._hashes[action.name]
+        for at in range(0, len(hashes), 32):
+            known[action.first + at // 32] = hashes[at : at + 32]
+
+    def forget_hashes(self, name: ObjectName) -> None:
+        """Forget the hashes of an object that is here, or that were false."""
+        self._hashes.pop(name, None)
+
     def _take_unit(self, action: a.RequestUnit, data: bytes) -> None:
-        known = self._hashes.get(action.name)
-        digest = None if known is None else known.hashes.get(action.unit)
+        digest = self._hashes.get(action.name, {}).get(action.unit)
         if hashlib.sha256(data).digest() == digest:
             self._units[action.name, action.unit] = data
             self._tell(e.UnitDelivered(action.peer, action.request))
@@ -211,9 +230,10 @@ class Answers:
         if data is not None:
             self._scratch.write(name, unit, data)
 
-    def drop_units(self) -> None:
-        """Forget units that arrived and were not accepted."""
+    def drop_unaccepted(self) -> None:
+        """Forget units and hashes that arrived and were not accepted."""
         self._units.clear()
+        self._pages.clear()
 
     # -- maps --------------------------------------------------------------------
 

@@ -113,6 +113,7 @@ class Fetching:
             OriginError, TransportError, IntegrityError: nobody has something; what
                 the origin said, NoSourceError if it was not asked.
             RepositoryError, WriterError: what the writer reported.
+            FormatError, LimitError: the commit's own directories are wrong.
 
         """
         self._commit = commit
@@ -145,7 +146,7 @@ class Fetching:
             for delivery in self._landed.values():
                 self._consume(delivery)
             self._landed.clear()
-            self.answers.drop_units()
+            self.answers.drop_unaccepted()
             deadline = self.scheduler.next_timeout()
             with trio.move_on_at(math.inf if deadline is None else deadline):
                 await self._wake.wait()
@@ -156,12 +157,15 @@ class Fetching:
             case a.Accept(names, giver):
                 for name in names:
                     self._accept(name, giver)
+            case a.AcceptHashes():
+                self.answers.accept_hashes(action)
             case a.AcceptUnit(name, unit):
                 self._prospects.moved()
                 self.answers.keep_unit(name, unit)
             case a.Assemble(name):
                 self._assemble(name)
             case a.DiscardUnits(name):
+                self.answers.forget_hashes(name)
                 self._scratch.discard(name)
             case a.FetchFromOrigin(name) if self._origin is not None:
                 self._origin.want(name, form=self._form)
@@ -226,19 +230,37 @@ class Fetching:
             return
         tally = self.from_origin if giver is None else self.from_peers
         tally.add(len(delivery.data))
-        if name.type is ObjectType.DIRTREE:
-            try:
-                self._survey.add_dirtree(name, delivery.data)
-            except (FormatError, IntegrityError):
-                self._consume(delivery)
-                self.tell(e.ObjectRejected(name))
-                return
-            self.want(self._commit)
+        if not self._read_directory(name, delivery.data):
+            self._consume(delivery)
+            return
         self._stager.add(name, delivery.form, delivery.data, credit=giver is None)
 
+    def _read_directory(self, name: ObjectName, data: bytes) -> bool:
+        """Want what a directory names; False if it is not the one it should be.
+
+        Raises:
+            FormatError, LimitError: it is, and whoever made the commit is at fault.
+
+        """
+        if name.type is not ObjectType.DIRTREE:
+            return True
+        try:
+            self._survey.add_dirtree(name, data)
+        except IntegrityError:
+            self.tell(e.ObjectRejected(name))
+            return False
+        self.want(self._commit)
+        return True
+
     def _assemble(self, name: ObjectName) -> None:
-        self.from_peers.add(self._scratch.size(name))
-        self._stager.add_file(name, self._scratch.size(name), self._scratch.units(name))
+        size = self._scratch.size(name)
+        self.from_peers.add(size)
+        if name.type is ObjectType.FILE:
+            self._stager.add_file(name, size, self._scratch.units(name))
+            return
+        data = b"".join(self._scratch.units(name))
+        if self._read_directory(name, data):
+            self._stager.add(name, Form.CANONICAL, data, credit=False)
 
     def staged(self, outcome: Outcome) -> None:
         """Take note of what the writer said."""
@@ -264,7 +286,7 @@ class Fetching:
 
     def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:
         """A session is up; the peer signs unit hashes with this key, if any."""
-        self.answers.signers[signing_key] = peer
+        self.answers.add_signer(peer, signing_key)
         self.tell(e.PeerJoined(peer))
 
     def left(self, peer: m.DeviceId) -> None:
@@ -306,7 +328,7 @@ class Fetching:
             case ObjectReceived(name, data):
                 form = self._form if name.type is ObjectType.FILE else Form.CANONICAL
                 self._land(Delivery(name, None, form, data))
-                self.tell(e.OriginDelivered(name, len(data)))
+                self._tell_delivered(name, len(data))
             case ObjectPiece():
                 self._take_piece(event)
             case ObjectRestarted(name):
@@ -329,10 +351,14 @@ class Fetching:
                 self._stager.add_piece(name, piece.data, last=False)
         if piece.last:
             stream.last = piece.data
-            self.tell(e.OriginDelivered(name, stream.received))
+            self._tell_delivered(name, stream.received)
         else:
             self._prospects.moved()
             self.tell(e.OriginProgressed(name, stream.received))
+
+    def _tell_delivered(self, name: ObjectName, size: int) -> None:
+        is_packed = name.type is ObjectType.FILE and self._form is not Form.CANONICAL
+        self.tell(e.OriginDelivered(name, size, is_canonical=not is_packed))
 
     def _finish_stream(self, name: ObjectName, stream: _Streaming) -> None:
         del self._streams[name]

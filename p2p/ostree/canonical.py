@@ -83,13 +83,15 @@ class CanonicalReader:
             raise DamagedObjectError(f"object {name} is damaged: {error}") from None
 
     def read_range(self, name: ObjectName, offset: int, length: int) -> bytes:
-        """Return a range of a file object; shorter only at its end.
+        """Return a range of an object; shorter only at its end.
 
         Raises:
             ObjectNotFoundError: it is not here (any more).
             DamagedObjectError: it cannot be read to there.
 
         """
+        if name.type is not ObjectType.FILE:
+            return self._holdings.load_metadata(name)[offset : offset + length]
         with self._open(name) as reader:
             head = reader.header.frame()
             data = head[offset : offset + length]

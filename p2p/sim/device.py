@@ -202,16 +202,8 @@ class Device:
         for name in answer.spoiled:
             self._spoiled[name] = None
         for event in answer.events:
-            if isinstance(event, e.HashesDelivered):
-                self._learn_hashes(event)
             self.scheduler.handle(event, self._timeline.now)
         self._act()
-
-    def _learn_hashes(self, page: e.HashesDelivered) -> None:
-        asked = self._requests.get((page.peer, page.request))
-        if isinstance(asked, a.RequestHashes):
-            self.store.lists[asked.name] = page.size
-            self.store.authors[asked.name] = page.author
 
     def resumed(self) -> None:
         """Go on after a suspension."""
@@ -266,6 +258,9 @@ class Device:
                 self._timeline.after(_WRITER_SECONDS, lambda: self._judge(names))
             case a.Assemble(name):
                 self._timeline.after(_WRITER_SECONDS, lambda: self._judge((name,)))
+            case a.AcceptHashes(name=name, size=size, author=author):
+                self.store.lists[name] = size
+                self.store.authors[name] = author
             case a.AcceptUnit(name, unit):
                 self.store.units.setdefault(name, {})[unit] = None
             case a.DiscardUnits(name):

@@ -104,6 +104,25 @@ class Accept:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptHashes:
+    """Check units against this page of hashes; whatever else was said counts nothing.
+
+    Attributes:
+        peer, request: the answer that brought it.
+        first: its first unit; 0 begins a new list.
+        author: who vouches for it; None if the publisher does.
+
+    """
+
+    peer: DeviceId
+    request: RequestId
+    name: ObjectName
+    size: int
+    first: int
+    author: DeviceId | None
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptUnit:
     """Keep this unit until the object is complete."""
 
@@ -186,6 +205,7 @@ Action = (
     | Cancel
     | DropPeer
     | Accept
+    | AcceptHashes
     | AcceptUnit
     | Assemble
     | DiscardUnits

@@ -186,8 +186,19 @@ class Catalogue:
             self.large ^= 1 << item
             self.opened += 1
 
+    def forget_sizes(self, bits: int) -> None:
+        """Forget what was claimed of these; what is signed stays."""
+        bits = less(bits, self.signed | self.units)
+        for item in each(bits):
+            self.sizes[item] = 0
+        if self.large & bits:
+            self.large = less(self.large, bits)
+            self.opened += 1
+
     def mark_large(self, item: int) -> None:
-        """Note that an object is too large for a batch."""
+        """Note that an object is too large for a batch; a signed size stays."""
+        if self.signed >> item & 1:
+            return
         self.large |= 1 << item
         self.opened += 1
 
@@ -214,6 +225,11 @@ class Catalogue:
         return size + int(content * self._typical_bytes)
 
     # -- units ---------------------------------------------------------------------
+
+    @property
+    def unit_count(self) -> int:
+        """How many units were ever numbered."""
+        return len(self.names) - len(self._index)
 
     def add_units(self, item: int, size: int) -> tuple[int, int]:
         """Number the units of a large object; return the first item and the count.

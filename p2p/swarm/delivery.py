@@ -5,6 +5,8 @@ from __future__ import annotations
 from p2p.swarm import event as e
 from p2p.swarm.action import AcceptUnit, Blame
 from p2p.swarm.bits import pack
+from p2p.swarm.hearsay import refute, take_large
+from p2p.swarm.large import Verdict
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.liveness import note_life, note_queue
 from p2p.swarm.neighbour import Kind, Neighbour, Request
@@ -13,6 +15,8 @@ from p2p.wire.messages import DeviceId, Miss, RequestId
 
 # How long what a giver has just given away is left to whoever got it.
 _ELSEWHERE = 1.0
+# When a large object is asked of somebody again whose list is not wanted now.
+_LATER = 1.0
 # A busy neighbour is asked again no sooner, whatever it says.
 _LEAST_BUSY = 0.05
 
@@ -118,13 +122,18 @@ def hashes_delivered(parts: Parts, event: e.HashesDelivered, now: float) -> None
     neighbour.fed = now
     request.delivered += 1
     site.catalogue.shift(Step.RETURN, 1 << item)
-    if parts.splits.take_hashes(item, event):
-        neighbour.served += 1
-        return
-    neighbour.faults += 1
+    match parts.splits.take_hashes(item, event, now):
+        case Verdict.TAKEN:
+            neighbour.served += 1
+        case Verdict.SMALL:
+            # True or not, it is asked for all of it, and for its hashes no more.
+            neighbour.whole |= 1 << item
+        case Verdict.LATER:
+            neighbour.defer(1 << item, now + _LATER)
+        case Verdict.USELESS:
+            neighbour.faults += 1
+            neighbour.deny(1 << item)
     parts.splits.expect_page(item)
-    if event.size > site.tuning.large_bytes:
-        _deny(neighbour, 1 << item)
 
 
 def unit_delivered(parts: Parts, event: e.UnitDelivered, now: float) -> None:
@@ -150,7 +159,11 @@ def unit_delivered(parts: Parts, event: e.UnitDelivered, now: float) -> None:
     name = site.name(item)
     site.emit(AcceptUnit(name, item - split.first))
     parts.news.add_unit(name, item - split.first, now)
-    _reward(parts, neighbour, size)
+    split.moved = now
+    split.taken += size
+    # Who made a list up could feed us for ever: beyond this we lose patience.
+    if split.taken <= site.tuning.credit_bytes + neighbour.delivered:
+        _reward(parts, neighbour, size)
     parts.splits.check_complete(split)
     if overlaps:
         site.withdraw_settled(now)
@@ -171,14 +184,13 @@ def unit_rejected(parts: Parts, event: e.UnitRejected, now: float) -> None:
     request.delivered += 1
     site.tally.rejected += site.catalogue.sizes[item]
     site.catalogue.shift(Step.RETURN, 1 << item)
-    neighbour.faults += 1
     split = parts.splits.of_unit(item)
     if split is None:
         return
     if split.author in {None, neighbour.id}:
         site.drop(neighbour.id, Blame.WRONG_BYTES, now)
     else:
-        parts.splits.strike(split, neighbour)
+        parts.splits.strike(split, neighbour, gave=True)
 
 
 # -- the end of a request ----------------------------------------------------------
@@ -216,7 +228,7 @@ def _judge(
         case e.Outcome.DONE:
             _judge_answer(parts, neighbour, request, event, now)
         case e.Outcome.NOT_HAVE | e.Outcome.REJECTED:
-            _deny(neighbour, pack(request.items))
+            _take_denial(parts, neighbour, request)
         case e.Outcome.ELSEWHERE:
             neighbour.defer(pack(request.items), now + _ELSEWHERE)
         case e.Outcome.BUSY:
@@ -225,6 +237,19 @@ def _judge(
         case e.Outcome.CANCELLED:
             if not request.cancelled:
                 neighbour.rest = max(neighbour.rest, now + tuning.rest)
+
+
+def _take_denial(parts: Parts, neighbour: Neighbour, request: Request) -> None:
+    item = next(iter(request.items), None)
+    split = None
+    if request.kind is Kind.UNIT and item is not None:
+        split = parts.splits.of_unit(item)
+    is_whole = split is not None and neighbour.holds >> split.item & 1
+    if split is not None and is_whole and split.author != neighbour.id:
+        # It has the object, so that it is the list that may be false.
+        parts.splits.strike(split, neighbour, gave=False)
+    else:
+        _deny(neighbour, pack(request.items))
 
 
 def _judge_answer(
@@ -247,8 +272,9 @@ def _judge_answer(
         elif miss is Miss.ELSEWHERE:
             elsewhere.append(item)
         elif miss is Miss.TOO_LARGE:
-            catalogue.mark_large(item)
+            neighbour.refused |= 1 << item
             too_large += 1
+            take_large(parts.site, neighbour, item)
     if denied:
         _deny(neighbour, pack(denied))
     if elsewhere:
@@ -285,6 +311,7 @@ def objects_verified(parts: Parts, event: e.ObjectsVerified, now: float) -> None
                 giver.delivered += landed.size
         parts.lane.refused.pop(item, None)
         parts.splits.finish(item, now)
+    refute(site, verified)
     parts.news.add_objects(names, now)
 
 

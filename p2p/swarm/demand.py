@@ -93,12 +93,12 @@ class Demand:
         catalogue = self._site.catalogue
         offers = neighbour.offers(now)
         candidates = catalogue.having(State.OPEN) & offers
-        metadata = candidates & catalogue.metadata
+        whole = less(less(candidates, catalogue.large), neighbour.refused)
+        metadata = whole & catalogue.metadata
         if metadata:
             self._ask_batch(neighbour, metadata, now)
             return True
-        content = less(candidates, catalogue.large)
-        content = self._spare(neighbour, content, now)
+        content = self._spare(neighbour, whole, now)
         if not content:
             return False
         self._ask_content(neighbour, content, now)
@@ -142,6 +142,7 @@ class Demand:
             kinds = [request.kind for request in neighbour.requests.values()]
             room = _HASH_REQUESTS - kinds.count(Kind.HASHES)
             found = lacking & (neighbour.offers(now) | neighbour.lists)
+            found = less(found, neighbour.whole)
             for item in islice(each(found), max(room, 0)):
                 self._ask_page(neighbour, item, now)
                 lacking ^= 1 << item

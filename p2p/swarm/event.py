@@ -274,10 +274,17 @@ class OriginProgressed:
 
 @dataclass(frozen=True, slots=True)
 class OriginDelivered:
-    """The origin gave an object, not verified yet; size of its canonical form."""
+    """The origin gave an object, not verified yet.
+
+    Attributes:
+        size: how much was received.
+        is_canonical: whether that is the size of the canonical form.
+
+    """
 
     name: ObjectName
     size: int
+    is_canonical: bool = True
 
 
 class Failure(Enum):

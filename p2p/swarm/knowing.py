@@ -5,6 +5,7 @@ from __future__ import annotations
 from p2p.swarm import event as e
 from p2p.swarm.action import Blame, DropPeer
 from p2p.swarm.bits import less, pack
+from p2p.swarm.hearsay import take_large, take_sizes
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.liveness import note_life
 from p2p.swarm.neighbour import Kind, Neighbour
@@ -84,7 +85,7 @@ def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
     units = pack(unit for unit in had.units if 0 <= unit < most)
     if split is None:
         # Only large objects have units; its hashes will tell.
-        parts.site.catalogue.mark_large(item)
+        take_large(parts.site, neighbour, item)
         neighbour.announce_early(item, units)
         return 0
     neighbour.lists |= 1 << item
@@ -122,13 +123,10 @@ def ask_answered(parts: Parts, event: e.AskAnswered, now: float) -> None:
     site.answers += 1
     note_life(site, neighbour, now)
     neighbour.fed = now
-    present: list[int] = []
-    for item, size in zip(items, event.sizes, strict=False):
-        if size is not None:
-            present.append(item)
-            if not site.catalogue.sizes[item]:
-                site.catalogue.hint_size(item, size)
-    bits = pack(present)
+    told = zip(items, event.sizes, strict=False)
+    present = [(item, size) for item, size in told if size is not None]
+    take_sizes(site, neighbour, present)
+    bits = pack(item for item, _ in present)
     _credit(parts, neighbour, bits, now)
     neighbour.announce(bits)
     parts.lane.leave_to_neighbours(bits, now)

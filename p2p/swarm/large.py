@@ -6,21 +6,49 @@ asked of whoever has them, and passed on before the object is complete. If a uni
 not what the list says, either the giver lies or the list does: the giver is not asked
 for this object again, and the blame is kept until the object's own checksum decides.
 If it is right, the list was, and those givers are dropped. If it is wrong although
-every unit agreed with the list, its author is dropped and they are forgiven. A list
-that nobody alive can fulfil is given up without blame.
+every unit agreed with the list, its author is dropped and they are forgiven.
+
+A list that somebody contradicts is given up for a while, without blame, if nobody
+alive fulfils it, if its units come too slowly, or if they are too many to be taken on
+trust: then another list has its turn. Each time a list comes back it is trusted with
+twice as much, so that the true one prevails in the end.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
-from p2p.swarm.action import Assemble, Blame, DiscardUnits
+from p2p.ostree.objects import MAX_METADATA_BYTES
+from p2p.swarm.action import AcceptHashes, Assemble, Blame, DiscardUnits
 from p2p.swarm.bits import less, span
 from p2p.swarm.event import HashesDelivered
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.neighbour import Neighbour
 from p2p.swarm.site import Site
 from p2p.wire.messages import DeviceId
+
+# A contradicted list whose units come slower than this is given up for a while.
+_CONTESTED_PAUSE = 2.0
+# For how long the first time; others have their turn meanwhile.
+_DOUBT = 2.0
+
+
+class Verdict(Enum):
+    """What came of a page of hashes."""
+
+    TAKEN = "its units are asked for from now on"
+    SMALL = "the object is small enough to be asked for as a whole"
+    LATER = "not now: enough of its author is unproved"
+    USELESS = "it cannot be true, or does not continue the list in force"
+
+
+@dataclass(slots=True)
+class Doubt:
+    """How often an author's list of one object was given up, and until when it is."""
+
+    times: int = 0
+    until: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +61,9 @@ class Split:
         listed: how many of them have hashes yet.
         author: who signed the hashes; None if the publisher did.
         struck: who gave a unit that disagrees with them.
+        denied: who has the object and says that it has not some unit.
+        moved: when the last unit came that agrees.
+        taken: bytes of those.
 
     """
 
@@ -43,6 +74,9 @@ class Split:
     author: DeviceId | None
     listed: int = 0
     struck: dict[DeviceId, None] = field(default_factory=dict)
+    denied: dict[DeviceId, None] = field(default_factory=dict)
+    moved: float = 0.0
+    taken: int = 0
 
     @property
     def bits(self) -> int:
@@ -66,7 +100,7 @@ class Splits:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._open: dict[int, Split] = {}
-        self._doubted: dict[int, dict[DeviceId | None, None]] = {}
+        self._doubts: dict[int, dict[DeviceId | None, Doubt]] = {}
         self.paging = 0
 
     def __repr__(self) -> str:
@@ -93,23 +127,33 @@ class Splits:
 
     # -- hashes --------------------------------------------------------------------
 
-    def take_hashes(self, item: int, page: HashesDelivered) -> bool:
-        """Take a page of hashes; False if it does not serve."""
-        if page.author in self._site.banned:
-            return False
-        if page.author in self._doubted.get(item, ()):
-            return False
+    def take_hashes(self, item: int, page: HashesDelivered, now: float) -> Verdict:
+        """Take a page of hashes."""
+        site = self._site
+        if page.author in site.banned:
+            return Verdict.USELESS
+        if (
+            site.catalogue.signed >> item & 1
+            and page.size != site.catalogue.sizes[item]
+        ):
+            return Verdict.USELESS
         split = self._open.get(item)
         if split is None:
-            split = self._cut(item, page)
-        if split is None or not self._fits(split, page):
-            return False
-        self._site.catalogue.shift(
-            Step.SHOW, span(split.first + split.listed, page.count)
-        )
+            verdict = self._check_first(item, page, now)
+            if verdict is not Verdict.TAKEN:
+                return verdict
+            split = self._cut(item, page, now)
+        elif not self._fits(split, page):
+            return Verdict.USELESS
+        site.catalogue.shift(Step.SHOW, span(split.first + split.listed, page.count))
         split.listed += page.count
-        self.expect_page(item)
-        return True
+        name = site.name(item)
+        site.emit(
+            AcceptHashes(
+                page.peer, page.request, name, page.size, page.first, page.author
+            )
+        )
+        return Verdict.TAKEN
 
     def _fits(self, split: Split, page: HashesDelivered) -> bool:
         return (
@@ -119,25 +163,37 @@ class Splits:
             and 0 < page.count <= split.count - split.listed
         )
 
-    def _cut(self, item: int, page: HashesDelivered) -> Split | None:
+    def _check_first(self, item: int, page: HashesDelivered, now: float) -> Verdict:
+        """Judge the first page of a list."""
         site = self._site
         tuning = site.tuning
-        catalogue = site.catalogue
-        count = -(-page.size // tuning.unit_bytes)
-        if catalogue.signed >> item & 1 and page.size != catalogue.sizes[item]:
-            return None
         if page.size <= tuning.large_bytes:
-            catalogue.hint_size(item, page.size)
-            return None
-        if page.first or count > tuning.max_units:
-            return None
-        if len(catalogue) + count > tuning.max_items:
-            return None
-        if not catalogue.shift(Step.SPLIT, 1 << item):
-            return None
+            site.catalogue.hint_size(item, page.size)
+            return Verdict.SMALL
+        count = -(-page.size // tuning.unit_bytes)
+        if page.first or not 0 < page.count <= count <= tuning.max_units:
+            return Verdict.USELESS
+        if site.catalogue.metadata >> item & 1 and page.size > MAX_METADATA_BYTES:
+            return Verdict.USELESS
+        if site.catalogue.unit_count + count > tuning.max_unit_items:
+            return Verdict.USELESS
+        if not site.catalogue.having(State.OPEN, State.ASKED) >> item & 1:
+            return Verdict.USELESS
+        doubt = self._doubts.get(item, {}).get(page.author)
+        if doubt is not None and now < doubt.until:
+            return Verdict.LATER
+        unproved = sum(s.count for s in self._open.values() if s.author == page.author)
+        if unproved and unproved + count > tuning.unproved_units:
+            return Verdict.LATER
+        return Verdict.TAKEN
+
+    def _cut(self, item: int, page: HashesDelivered, now: float) -> Split:
+        site = self._site
+        catalogue = site.catalogue
+        catalogue.shift(Step.SPLIT, 1 << item)
         catalogue.hint_size(item, page.size)
         first, count = catalogue.add_units(item, page.size)
-        split = Split(item, page.size, first, count, page.author)
+        split = Split(item, page.size, first, count, page.author, moved=now)
         self._open[item] = split
         for neighbour in site.neighbours.values():
             if neighbour.announced >> item & 1:
@@ -170,9 +226,10 @@ class Splits:
             self._site.settle(split.item, from_origin=False)
             self._site.emit(Assemble(self._site.name(split.item)))
 
-    def strike(self, split: Split, neighbour: Neighbour) -> None:
-        """Note that a neighbour gave a unit that disagrees with the list."""
-        split.struck[neighbour.id] = None
+    def strike(self, split: Split, neighbour: Neighbour, *, gave: bool) -> None:
+        """Note that a neighbour contradicts the list, which may be false."""
+        contradicting = split.struck if gave else split.denied
+        contradicting[neighbour.id] = None
         neighbour.deny(split.bits | 1 << split.item)
 
     def orphans(self, held: int) -> int:
@@ -193,16 +250,21 @@ class Splits:
         return bits & catalogue.having(State.SPLIT)
 
     def give_up_doubtful(self, now: float) -> None:
-        """Give up lists that somebody contradicted and nobody alive fulfils."""
+        """Give up lists that somebody contradicts, unless they hold what they say."""
         site = self._site
-        contested = [split for split in self._open.values() if split.struck]
+        contested = [s for s in self._open.values() if s.struck or s.denied]
         if not contested:
             return
         held = site.held_by_others(now)
         for split in contested:
+            doubts = self._doubts.setdefault(split.item, {})
+            doubt = doubts.setdefault(split.author, Doubt())
             lost = less(split.bits & site.catalogue.having(State.OPEN), held)
-            if lost:
-                self._doubted.setdefault(split.item, {})[split.author] = None
+            is_slow = now - split.moved > _CONTESTED_PAUSE
+            is_much = split.taken > site.tuning.credit_bytes << min(doubt.times, 10)
+            if lost or is_slow or is_much:
+                doubt.until = now + _DOUBT * 2.0 ** min(doubt.times, 10)
+                doubt.times += 1
                 self.undo(split, now)
 
     # -- the origin ----------------------------------------------------------------
@@ -225,26 +287,35 @@ class Splits:
     # -- the end -------------------------------------------------------------------
 
     def finish(self, item: int, now: float) -> None:
-        """The object is here and right: who disagreed with its hashes lied."""
-        self._doubted.pop(item, None)
+        """The object is here and right: who disagrees with it lied."""
+        self._doubts.pop(item, None)
         split = self._open.get(item)
         if split is None:
             return
         whole = not less(split.bits, self._site.catalogue.having(State.DONE))
         self._retire(split, now)
-        if whole:
+        if self._site.catalogue.sizes[item] != split.size:
+            self._blame_author(split, now)
+        elif whole:
             for peer in split.struck:
                 self._site.drop(peer, Blame.WRONG_BYTES, now)
+            for peer in split.denied:
+                neighbour = self._site.neighbours.get(peer)
+                if neighbour is not None:
+                    neighbour.faults += 1
+
+    def _blame_author(self, split: Split, now: float) -> None:
+        if split.author is not None:
+            self._site.drop(split.author, Blame.FALSE_HASHES, now)
 
     def convict(self, split: Split, now: float) -> None:
         """The object is wrong though its units are right: the author lied."""
-        if split.author is not None:
-            self._site.drop(split.author, Blame.FALSE_HASHES, now)
+        self._blame_author(split, now)
         self.undo(split, now)
 
     def undo(self, split: Split, now: float) -> None:
         """Forget the units; the object is open again, and who was struck may give."""
-        for peer in split.struck:
+        for peer in (*split.struck, *split.denied):
             neighbour = self._site.neighbours.get(peer)
             if neighbour is not None:
                 neighbour.absent = less(neighbour.absent, 1 << split.item)

@@ -65,6 +65,9 @@ class Neighbour:
         absent: items it said it has not, since it last said it had.
         lists: large objects it has units of, so that it knows their hashes.
         early: units of large objects whose hashes we do not know yet.
+        refused: items it would not give whole because they are too large, it said.
+        whole: items it said are small enough to be given whole.
+        hinted: items whose size it told.
         asked: items below this number were asked about once.
         outstanding: bytes expected of requests that are not cancelled.
         heard: when it last said anything while a request waited.
@@ -94,6 +97,9 @@ class Neighbour:
     absent: int = 0
     lists: int = 0
     early: dict[int, int] = field(default_factory=dict)
+    refused: int = 0
+    whole: int = 0
+    hinted: int = 0
     asked: int = 0
     polled: float = 0.0
     poll_from: int = 0

@@ -84,6 +84,7 @@ class Site:
         outstanding: bytes expected of all neighbours.
         answers: grows whenever somebody may be asked again what it has.
         is_stirred: something happened since the last actions.
+        mistold: items that came in another size than was said.
 
     """
 
@@ -110,6 +111,7 @@ class Site:
     outstanding: int = 0
     answers: int = 0
     is_stirred: bool = True
+    mistold: int = 0
     counts: tuple[int, ...] = ()
     counted: float = -1.0
 
@@ -268,9 +270,20 @@ class Site:
     # -- arrivals ------------------------------------------------------------------
 
     def land(
-        self, bits: int, sizes: dict[int, int], giver: DeviceId | None
+        self,
+        bits: int,
+        sizes: dict[int, int],
+        giver: DeviceId | None,
+        *,
+        is_exact: bool = True,
     ) -> tuple[int, ...]:
         """Take delivered objects that are still needed and pass them to the writer.
+
+        Args:
+            bits: the objects.
+            sizes: how large they are, exactly or about.
+            giver: None for the origin.
+            is_exact: whether the sizes are those of the canonical form.
 
         Returns:
             The items taken; the others were here already.
@@ -285,7 +298,10 @@ class Site:
             size = sizes[item]
             self.landed[item] = Landed(giver, size)
             self.backlog += size
-            self.catalogue.learn_size(item, size)
+            if is_exact:
+                if self.catalogue.sizes[item] not in {0, size}:
+                    self.mistold |= 1 << item
+                self.catalogue.learn_size(item, size)
             self.settle(item, from_origin=giver is None)
         if taken:
             names = tuple(self.catalogue.names[item] for item in taken)

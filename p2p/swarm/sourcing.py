@@ -41,7 +41,8 @@ def delivered(parts: Parts, event: e.OriginDelivered, now: float) -> None:
     parts.lane.deliver(fetch, event.size, now)
     parts.lane.end(item, now)
     site.tally.origin += event.size
-    if site.land(pack([item]), {item: event.size}, None):
+    exact = event.is_canonical
+    if site.land(pack([item]), {item: event.size}, None, is_exact=exact):
         site.withdraw_settled(now)
 
 

@@ -56,7 +56,9 @@ class Tuning:
         ask_names, batch_names: how many names one ASK or WANT carries.
         most_faults: claims a neighbour may fail to fulfil beyond what it served.
         watches: how many commits of one neighbour are watched at once.
-        max_items: objects and units known at once; what exceeds it is not cut.
+        max_unit_items: units numbered in one update; what exceeds it is not cut.
+        unproved_units: units of large objects under way on one neighbour's word, if
+            it is not for a single object.
 
     """
 
@@ -88,4 +90,5 @@ class Tuning:
     batch_names: int = 512
     most_faults: int = 64
     watches: int = 4
-    max_items: int = 16_000_000
+    max_unit_items: int = 1_000_000
+    unproved_units: int = 4096

@@ -32,10 +32,10 @@ class Scene:
     commit: Checksum
 
     @classmethod
-    def create(cls, directory: Path, *, files: int = 200) -> Scene:
+    def create(cls, directory: Path, *, files: int = 80) -> Scene:
         publisher = Publisher.create(directory)
         tree = directory / "tree"
-        random_tree(tree, seed=1, files=files, size=MIB)
+        random_tree(tree, seed=1, files=files, size=MIB // 2)
         (tree / "large").write_bytes(bytes(range(256)) * 4096 * 3)
         return cls(directory, publisher, tree, publisher.commit(tree))
 
@@ -76,25 +76,34 @@ class Scene:
 
         Returns what the device knows of the villain, and what that was told.
         """
+        neighbours = await self.pull_in_turn(
+            villain, Villain(), lambda known: villain.device in known.banned
+        )
+        return neighbours, villain.told(m.Bye)[0]
+
+    async def pull_in_turn(
+        self, first: Villain, second: Villain, when: Callable[[Neighbours], bool]
+    ) -> Neighbours:
+        """Pull from the first alone until it is time to meet the second too."""
         repo = self.device()
         async with (
-            self.villains(villain) as ports,
-            sharing(self.publisher.repo) as source,
-            puller(repo, peers=ports, origin=False) as device,
+            self.villains(first, second) as (port, other),
+            puller(repo, peers=(port,), origin=False) as device,
             trio.open_nursery() as nursery,
         ):
             neighbours = device.meeting.neighbours
 
             async def run() -> None:
-                await device.run()
+                await device.run(20)
+                if first.device in neighbours.banned:
+                    await first.until_told(m.Bye)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(run)
-            await until(lambda: villain.device in neighbours.banned)
-            (bye, *_) = await villain.until_told(m.Bye)
-            nursery.start_soon(neighbours.dial, [Target("127.0.0.1", source.port)])
+            await until(lambda: when(neighbours))
+            nursery.start_soon(neighbours.dial, [Target("127.0.0.1", other)])
         assert_whole(repo, self.commit)
-        return neighbours, bye
+        return neighbours
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -235,7 +235,6 @@ class Deaf(Villain):
     """Reads every question and answers none."""
 
     def hear(self, session: BentSession, message: m.Message) -> bool:
-        del session
         return isinstance(message, m.Request)
 
 

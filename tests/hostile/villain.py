@@ -26,6 +26,7 @@ from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock
 from p2p.wire import layout
 from p2p.wire import messages as m
+from p2p.wire.connection import Connection
 from p2p.wire.frame import control_frame
 from p2p.wire.outbox import Waiting
 from tests.agent.devices import sharing
@@ -35,12 +36,21 @@ T = TypeVar("T", bound=m.Message)
 Villains = TypeVar("Villains", bound="Villain")
 
 
+class Stubborn(Connection):
+    """Hears CANCEL and does not answer it."""
+
+    def _receive_cancel(self, message: m.Cancel) -> m.Message | None:
+        return message
+
+
 class BentSession(Session):
     """A session whose words pass the villain first."""
 
     def __init__(self, contact: Contact, villain: Villain) -> None:
         super().__init__(contact.stream, contact.peer)
         self._villain = villain
+        self.connection = villain.connection()
+        self.server: Server
 
     def send(self, message: m.Message) -> None:
         for said in self._villain.say(self, message):
@@ -82,23 +92,19 @@ class Villain:
 
     # -- to be bent ----------------------------------------------------------------
 
+    def connection(self) -> Connection:
+        """Return the protocol's state of a new session."""
+        return Connection()
+
     def greet(self, hello: m.Hello) -> m.Hello:
         """Return what to say of itself."""
         return hello
 
-    def say(
-        self,
-        session: BentSession,  # noqa: ARG002
-        message: m.Message,
-    ) -> Iterable[m.Message]:
+    def say(self, session: BentSession, message: m.Message) -> Iterable[m.Message]:
         """Return what to say instead of what an honest device would."""
         return (message,)
 
-    def hear(
-        self,
-        session: BentSession,  # noqa: ARG002
-        message: m.Message,  # noqa: ARG002
-    ) -> bool:
+    def hear(self, session: BentSession, message: m.Message) -> bool:
         """Take a message; True if an honest device shall not answer it."""
         return False
 
@@ -124,14 +130,14 @@ class Villain:
     async def meet(self, contact: Contact, meeting: Meeting) -> None:
         session = BentSession(contact, self)
         self.sessions.append(session)
-        server = meeting.neighbours._make_server(session)
+        session.server = meeting.neighbours._make_server(session)
 
         def receive(message: m.Message) -> None:
-            self._take(session, server, meeting, message)
+            self._take(session, meeting, message)
 
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(server.run)
+                nursery.start_soon(session.server.run)
                 await session.run(self._hello(meeting), receive, lambda _: None)
                 nursery.cancel_scope.cancel()
         except* (TransportError, RemoteProtocolError, LocalProtocolError):
@@ -152,13 +158,7 @@ class Villain:
             )
         )
 
-    def _take(
-        self,
-        session: BentSession,
-        server: Server,
-        meeting: Meeting,
-        message: m.Message,
-    ) -> None:
+    def _take(self, session: BentSession, meeting: Meeting, message: m.Message) -> None:
         self.heard.append(message)
         self._tell()
         if self.hear(session, message):
@@ -166,7 +166,7 @@ class Villain:
         if isinstance(message, m.Hello):
             session.send(meeting.sharing.message())
         elif isinstance(message, m.Request):
-            server.handle(message)
+            session.server.handle(message)
 
     def _tell(self) -> None:
         self._news.set()
