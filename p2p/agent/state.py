@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from p2p.agent.config import Follow, parse_refspec
 from p2p.errors import FormatError
-from p2p.ostree.disk import write_file, writing
+from p2p.ostree.disk import disk_error, write_file, writing
 
 MAX_UPDATES = 50
 _FILE = "agent.json"
@@ -131,6 +131,24 @@ class StateFile:
         """Make the state durable; errors as `p2p.ostree.disk.writing`."""
         with writing(self._path):
             write_file(self._path, encode(self.state), fsync=True)
+
+
+def read_state(directory: str) -> State:
+    """Return the state kept in a directory, and change nothing there.
+
+    Raises:
+        FormatError: it is damaged.
+        RepositoryError: it may not be read.
+
+    """
+    path = os.path.join(directory, _FILE)
+    try:
+        with open(path, "rb") as file:
+            return decode(file.read(_MAX_BYTES + 1))
+    except FileNotFoundError:
+        return State()
+    except OSError as error:
+        raise disk_error(path, error) from None
 
 
 def encode(state: State) -> bytes:

@@ -73,21 +73,27 @@ def choose_interfaces(config: AgentConfig, named: tuple[str, ...]) -> Choice:
 class _Connection(http.client.HTTPConnection):
     """HTTP over the agent's socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ANSWER_SECONDS)
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
         """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_ANSWER_SECONDS)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
 def ask(
-    config: AgentConfig, path: str, body: dict[str, Any] | None = None
+    config: AgentConfig,
+    path: str,
+    body: dict[str, Any] | None = None,
+    *,
+    seconds: float = _ANSWER_SECONDS,
 ) -> dict[str, Any]:
     """Return the agent's answer; with a body, which may be empty, it is a command.
+
+    It may take so many seconds.
 
     Raises:
         AgentError: no agent answers, or not as it should.
@@ -95,7 +101,7 @@ def ask(
 
     """
     place = agent_socket(config)
-    connection = _Connection(place)
+    connection = _Connection(place, seconds)
     try:
         if body is None:
             connection.request("GET", path)

@@ -28,6 +28,7 @@ _MODULES = {
     "deploy": "deploy",
     "deployments": "deploy",
     "disable": "control",
+    "doctor": "doctor",
     "enable": "control",
     "follow": "control",
     "fsck": "upkeep",
@@ -120,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = arguments_of_ostree(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in arguments
     try:
-        p2p.main(arguments, prog_name="p2p", standalone_mode=False)
+        status = p2p.main(arguments, prog_name="p2p", standalone_mode=False)
     except click.exceptions.Exit as request:
         return request.exit_code
     except click.ClickException as error:
@@ -135,7 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         return report(disk_error("this system", error), as_json=as_json)
     finally:
         _flush()
-    return 0
+    # Most commands return nothing, which is success.
+    return status if isinstance(status, int) else 0
 
 
 def _report_usage(error: click.ClickException, *, as_json: bool) -> int:

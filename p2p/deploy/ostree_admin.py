@@ -40,7 +40,7 @@ class OstreeAdmin:
             DeployError: ostree is missing, too old, or refused, with what it said.
 
         """
-        self._check_version()
+        self.check_version()
         result = self._execute("admin", verb, f"--sysroot={self._sysroot}", *arguments)
         if result.returncode:
             said = result.stderr.strip()[-_KEPT_OF_STDERR:]
@@ -59,13 +59,15 @@ class OstreeAdmin:
     def _verbs(self) -> frozenset[str]:
         return frozenset(_COMMAND.findall(self._execute("admin", "--help").stdout))
 
-    def _check_version(self) -> None:
+    def check_version(self) -> str:
+        """Return the version of ostree; DeployError if it is too old or none."""
         if self._version < OLDEST:
             raise DeployError(
                 f"ostree {_format(self._version)} is older than {_format(OLDEST)}, the "
                 "oldest that can deploy here",
                 hint="Install a newer ostree.",
             )
+        return _format(self._version)
 
     @functools.cached_property
     def _version(self) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def fleet_identity(*, authority: str, certificate: str, key: str) -> Identity:
         authority=trusted,
         certificate_file=certificate,
         key_file=key,
-        certificate=_leaf(certificate, key),
+        certificate=read_certificate(certificate, key),
     )
 
 
@@ -165,13 +165,18 @@ def _device(path: str, replaced: str) -> Identity:
         authority=OPEN_AUTHORITY,
         certificate_file=path,
         key_file=path,
-        certificate=_leaf(path, path),
+        certificate=read_certificate(path, path),
         replaced=replaced,
     )
 
 
-def _leaf(certificate_file: str, key_file: str) -> Certificate:
-    """Return what the first certificate of a file says, once it fits its key."""
+def read_certificate(certificate_file: str, key_file: str) -> Certificate:
+    """Return what the first certificate of a file says, once it fits its key.
+
+    Raises:
+        ConfigError: a file is missing or unreadable, or holds something else.
+
+    """
     load_chain(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate_file, key_file)
     with _disk(certificate_file):
         text = _read(certificate_file)
