@@ -125,8 +125,8 @@ class Server:
             return self._look(request)
         except ObjectNotFoundError:
             return m.NotHave(request.request)
-        except DamagedObjectError as error:
-            return m.Rejected(request.request, m.Refusal.DAMAGED, str(error)[:200])
+        except DamagedObjectError:
+            return m.Rejected(request.request, m.Refusal.DAMAGED)
 
     def _look(self, request: m.Request) -> m.Message:
         match request:
