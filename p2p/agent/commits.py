@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from p2p.agent.heads import ask_neighbours
+from p2p.agent.heads import ask_neighbours, ask_origin_first
 from p2p.agent.request import PullContext, PulledRef, Target
 from p2p.agent.survey import Tally
 from p2p.agent.writing import Writer
@@ -24,10 +24,13 @@ from p2p.ostree.objects import Checksum, Commit, ObjectName, ObjectType
 from p2p.trust.policy import Head, Source, check_not_older
 from p2p.trust.sign import VerifiedSignature, merge_signatures
 from p2p.trust.verify import VerifiedCommit
+from p2p.web.client.origin import Origin
 from p2p.wire import messages as m
 
 Chain = list[tuple[Checksum, str | None]]
 """Commits, oldest first, each with the ref it is for: None for an ancestor."""
+Found = tuple[list[tuple[bytes, bytes | None]], Source]
+"""A commit with its signatures, perhaps several of these, and who says so."""
 
 
 class Commits:
@@ -186,9 +189,7 @@ class Commits:
         if detached is not None and detached != here:
             await self._writer.call(StageSignatures(name.checksum, detached))
 
-    async def _find(
-        self, name: ObjectName
-    ) -> tuple[list[tuple[bytes, bytes | None]], Source]:
+    async def _find(self, name: ObjectName) -> Found:
         """Return a commit and its signatures, and who says that it is what is asked.
 
         Neighbours may offer the same commit with different signatures.
@@ -197,15 +198,26 @@ class Commits:
         offer = self._offers.get(checksum)
         if offer is not None:
             return [(offer.commit, offer.commitmeta)], Source.NEIGHBOUR
-        if self._origin is None:
+        origin = self._origin
+        if origin is None:
             return await self._ask_neighbours(checksum), Source.NEIGHBOUR
-        detached = await self._origin.fetch_commitmeta(checksum)
+
+        async def ask_others() -> Found | None:
+            offers = await self._ask_neighbours(checksum)
+            return (offers, Source.NEIGHBOUR) if offers else None
+
+        return await ask_origin_first(
+            self._context.neighbours, lambda: self._fetch(origin, name), ask_others
+        )
+
+    async def _fetch(self, origin: Origin, name: ObjectName) -> Found:
+        detached = await origin.fetch_commitmeta(name.checksum)
         if not self._holdings.has(name):
-            data = await self._origin.fetch_commit(checksum)
+            data = await origin.fetch_commit(name.checksum)
             self.fetched.add(len(data))
             return [(data, detached)], Source.ORIGIN
         if detached is None:
-            detached = self._holdings.load_commitmeta(checksum)
+            detached = self._holdings.load_commitmeta(name.checksum)
         return [(self._holdings.load_metadata(name), detached)], Source.ORIGIN
 
     async def _ask_neighbours(

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import trio
 
 from p2p.agent.neighbourhood import Neighbourhood
+from p2p.errors import (
+    CredentialsError,
+    Error,
+    OriginError,
+    OriginNotFoundError,
+    TransportError,
+)
 from p2p.ostree.objects import checksum_of
 from p2p.swarm.action import Blame
 from p2p.wire import messages as m
@@ -30,6 +37,10 @@ SILENCE_SECONDS: Final = 0.5
 MOST_ASKED_AT_ONCE: Final = 16
 MAX_OFFER_BYTES: Final = 32 << 20
 
+# An origin that does not answer for so long is not waited for where neighbours may.
+ORIGIN_SECONDS: Final = 8.0
+
+T = TypeVar("T")
 Build = Callable[[m.RequestId], m.Request]
 
 
@@ -138,6 +149,38 @@ class _Query:
         """Wait for nobody any more."""
         for peer, request in self._asked.items():
             self._neighbours.cancel(peer, request)
+
+
+async def ask_origin_first(
+    neighbours: Neighbourhood | None,
+    origin: Callable[[], Awaitable[T]],
+    others: Callable[[], Awaitable[T | None]],
+) -> T:
+    """Return what the origin answers; while it does not, what neighbours do.
+
+    A link that swallows everything looks like a slow one for a long time, so the origin
+    is asked once more, without haste, where neighbours know nothing either.
+
+    Raises:
+        OriginNotFoundError, CredentialsError: the origin answered so.
+        OriginError, TransportError: it cannot be reached, and neighbours know nothing.
+
+    """
+    in_haste = neighbours is not None and neighbours.has_sources
+    failure: Error | None = None
+    try:
+        with trio.move_on_after(ORIGIN_SECONDS if in_haste else math.inf):
+            return await origin()
+    except (OriginNotFoundError, CredentialsError):
+        raise
+    except (OriginError, TransportError) as error:
+        failure = error
+    answer = await others()
+    if answer is not None:
+        return answer
+    if failure is not None:
+        raise failure
+    return await origin()
 
 
 async def ask_neighbours(

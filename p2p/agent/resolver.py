@@ -8,18 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from p2p.agent.heads import ask_neighbours
+from p2p.agent.heads import ask_neighbours, ask_origin_first
 from p2p.agent.request import PullContext, Target, Wanted
 from p2p.errors import (
     BindingError,
-    CredentialsError,
     Error,
     FormatError,
     IntegrityError,
     NoSourceError,
-    OriginError,
     OriginNotFoundError,
-    TransportError,
     TrustError,
 )
 from p2p.ostree.objects import Checksum
@@ -149,27 +146,36 @@ class Resolver:
             if entry is None:
                 raise OriginNotFoundError(f"the origin's summary has no ref {ref}")
             return entry.commit, True
-        failure: Error | None = None
-        if self._origin is not None:
-            try:
-                commit = await self._origin.resolve_ref(ref, collection=collection)
-            except (OriginNotFoundError, CredentialsError):
-                raise
-            except (OriginError, TransportError) as error:
-                failure = error
-            else:
-                return commit, True
+        origin, neighbours = self._origin, self._context.neighbours
+
+        async def ask_origin() -> tuple[Checksum, bool]:
+            if origin is None:
+                raise NoSourceError(f"there is nobody to ask for the ref {ref}")
+            return await origin.resolve_ref(ref, collection=collection), True
+
+        async def ask_others() -> tuple[Checksum, bool] | None:
+            newest = await self._ask_neighbours(ref, collection)
+            return None if newest is None else (newest, False)
+
+        if origin is not None or neighbours is None:
+            return await ask_origin_first(neighbours, ask_origin, ask_others)
+        found = await ask_others()
+        if found is None:
+            verb = "shares" if neighbours.has_sources else "was found to ask for"
+            raise NoSourceError(f"no neighbour {verb} the ref {ref}")
+        return found
+
+    async def _ask_neighbours(
+        self, ref: str, collection: str | None
+    ) -> Checksum | None:
+        """Return the newest head that neighbours offer, None if none does."""
         neighbours = self._context.neighbours
         if neighbours is None:
-            raise failure or NoSourceError(f"there is nobody to ask for the ref {ref}")
+            return None
         offers = await ask_neighbours(
             neighbours, lambda number: m.GetHead(number, ref, collection or "")
         )
-        newest = self._newest_offer(ref, offers)
-        if newest is None:
-            found = "shares" if neighbours.has_sources else "was found to ask for"
-            raise failure or NoSourceError(f"no neighbour {found} the ref {ref}")
-        return newest, False
+        return self._newest_offer(ref, offers)
 
     def _newest_offer(
         self, ref: str, offers: Iterable[m.CommitData]

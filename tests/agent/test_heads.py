@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -10,11 +11,14 @@ from p2p.agent.heads import (
     GATHER_SECONDS,
     MAX_OFFER_BYTES,
     MOST_ASKED_AT_ONCE,
+    ORIGIN_SECONDS,
     SILENCE_SECONDS,
     WAIT_SECONDS,
     ask_neighbours,
+    ask_origin_first,
 )
 from p2p.agent.neighbourhood import Listening, Nobody
+from p2p.errors import ConnectError
 from p2p.ostree.objects import checksum_of
 from p2p.swarm import action as a
 from p2p.wire import messages as m
@@ -181,3 +185,62 @@ async def test_one_that_has_it_not_is_an_answer_too(autojump_clock: MockClock) -
     crowd.answer = m.NotHave
     assert await crowd.ask() == ()
     assert trio.current_time() == SILENCE_SECONDS
+
+
+# -- the origin first ------------------------------------------------------------------
+
+
+class Somebody(Nobody):
+    @property
+    def has_sources(self) -> bool:
+        return True
+
+
+class Slow:
+    """Answers the same after some seconds each time."""
+
+    def __init__(self, answer: str | None, seconds: float) -> None:
+        self.answer = answer
+        self.seconds = seconds
+        self.asked = 0
+
+    async def __call__(self) -> str:
+        self.asked += 1
+        await trio.sleep(self.seconds)
+        if self.answer is None:
+            raise ConnectError("refused")
+        return self.answer
+
+    async def or_nothing(self) -> str | None:
+        return None if self.answer is None else await self()
+
+
+NOTHING = Slow(None, 0)
+
+
+async def test_an_origin_that_swallows_requests_is_not_waited_for_beside_neighbours(
+    autojump_clock: MockClock,
+) -> None:
+    others = Slow("theirs", 1)
+    hole = Slow("", math.inf)
+    answer = await ask_origin_first(Somebody(), hole, others.or_nothing)
+    assert answer == "theirs"
+    assert trio.current_time() == ORIGIN_SECONDS + 1
+
+
+async def test_a_slow_origin_is_waited_for_where_nobody_else_knows(
+    autojump_clock: MockClock,
+) -> None:
+    slow = Slow("its own", 3 * ORIGIN_SECONDS)
+    assert await ask_origin_first(None, slow, NOTHING.or_nothing) == "its own"
+    assert slow.asked == 1
+    assert await ask_origin_first(Somebody(), slow, NOTHING.or_nothing) == "its own"
+    assert slow.asked == 3
+
+
+async def test_where_nobody_knows_the_error_is_the_origins(
+    autojump_clock: MockClock,
+) -> None:
+    for neighbours in (None, Somebody()):
+        with pytest.raises(ConnectError, match="refused"):
+            await ask_origin_first(neighbours, Slow(None, 1), NOTHING.or_nothing)
