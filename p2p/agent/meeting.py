@@ -20,6 +20,7 @@ import trio
 
 from p2p.agent.company import Company
 from p2p.agent.config import AgentConfig, Fleet
+from p2p.agent.damage import Damage
 from p2p.agent.neighbours import Neighbours
 from p2p.agent.searching import Searching, read_advert_key
 from p2p.agent.serving import HashSigner, Server
@@ -108,6 +109,7 @@ class Meeting:
         sharing: what they may have.
         port: where they reach this device.
         identity: who it is to them.
+        damage: what was found damaged here.
         searching: how they are found; None without mDNS, or not yet.
         failure: why they cannot be looked for; else "".
 
@@ -118,6 +120,7 @@ class Meeting:
     sharing: Sharing
     port: int
     identity: Identity
+    damage: Damage
     searching: Searching | None = None
     failure: str = ""
 
@@ -130,7 +133,7 @@ class Meeting:
             problems.append(f"no neighbours are looked for: {self.failure}")
         if self.searching is not None:
             problems += self.searching.problems()
-        return problems
+        return problems + self.damage.problems()
 
     def describe_peers(self) -> list[dict[str, Any]]:
         """Return who is met, as JSON values."""
@@ -187,12 +190,13 @@ async def open_meeting(
     sharing = Sharing(holdings)
     reader = CanonicalReader(holdings, scratch=options.state)
     signer = nacl.signing.SigningKey.generate()
+    damage = Damage(holdings.repo)
     neighbours = Neighbours(
         endpoint,
         site=options.site,
         epoch=epoch,
         sharing=sharing,
-        make_server=_server_maker(sharing, holdings, reader, signer),
+        make_server=_server_maker(sharing, holdings, reader, signer, damage),
         signing_key=signer.verify_key.encode(),
     )
     company = Company(
@@ -203,7 +207,7 @@ async def open_meeting(
     )
     try:
         listener = await _open_listener(options)
-        meeting = Meeting(company, neighbours, sharing, listener.port, identity)
+        meeting = Meeting(company, neighbours, sharing, listener.port, identity, damage)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(neighbours.listen, listener)
             count = math.inf if options.mdns else len(options.peers)
@@ -223,6 +227,7 @@ def _server_maker(
     holdings: Holdings,
     reader: CanonicalReader,
     signer: nacl.signing.SigningKey,
+    damage: Damage,
 ) -> Callable[[Session], Server]:
     disk = trio.CapacityLimiter(1)
 
@@ -235,6 +240,7 @@ def _server_maker(
             signer=HashSigner(
                 signer.verify_key.encode(), lambda data: signer.sign(data).signature
             ),
+            damage=damage,
             disk=disk,
         )
 

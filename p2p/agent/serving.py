@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import trio
 
+from p2p.agent.damage import Damage
 from p2p.agent.sharing import SharedCommit, Sharing
 from p2p.errors import DamagedObjectError, ObjectNotFoundError
 from p2p.net.session import Session
@@ -50,6 +51,7 @@ class Server:
         holdings: Holdings,
         reader: CanonicalReader,
         signer: HashSigner,
+        damage: Damage,
         disk: trio.CapacityLimiter,
     ) -> None:
         """`disk` bounds how many threads read for all neighbours together."""
@@ -58,6 +60,7 @@ class Server:
         self._holdings = holdings
         self._reader = reader
         self._signer = signer
+        self._damage = damage
         self._disk = disk
         self._queue: deque[m.Request] = deque()
         self._arrived = trio.Event()
@@ -126,6 +129,8 @@ class Server:
         except ObjectNotFoundError:
             return m.NotHave(request.request)
         except DamagedObjectError:
+            if isinstance(request, m.GetUnit | m.GetHashes):
+                self._damage.found(request.name)
             return m.Rejected(request.request, m.Refusal.DAMAGED)
 
     def _look(self, request: m.Request) -> m.Message:
@@ -148,7 +153,11 @@ class Server:
         if checksum is None or self._sharing.commit(checksum) is None:
             return m.NotHave(number)
         name = ObjectName(checksum, ObjectType.COMMIT)
-        data = self._holdings.load_metadata(name)
+        try:
+            data = self._holdings.load_metadata(name)
+        except DamagedObjectError:
+            self._damage.found(name)
+            raise
         meta = self._holdings.load_commitmeta(checksum)
         return m.CommitData(number, checksum, data, meta)
 
@@ -209,7 +218,10 @@ class Server:
             if data is not None:
                 return data
             size = self._reader.size(name)
-        except (ObjectNotFoundError, DamagedObjectError):
+        except ObjectNotFoundError:
+            return m.Miss.NOT_HAVE
+        except DamagedObjectError:
+            self._damage.found(name)
             return m.Miss.NOT_HAVE
         return m.Miss.TOO_LARGE if size is None or size > limit else m.Miss.OMITTED
 

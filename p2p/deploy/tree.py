@@ -28,6 +28,7 @@ from p2p.deploy.record import (
 from p2p.errors import DeployError, ObjectNotFoundError
 from p2p.ostree.checkout import CheckoutOptions, checkout
 from p2p.ostree.config import RepoMode
+from p2p.ostree.deployments import TREES, remember_root
 from p2p.ostree.disk import sync_directory, write_file, writing
 from p2p.ostree.lock import locked
 from p2p.ostree.mounts import mount_points
@@ -37,7 +38,6 @@ from p2p.ostree.refs import RefPath
 from p2p.ostree.repo import Repo
 
 _RECORD = "deployments.json"
-_TREES = "deployments"
 _CURRENT = "current"
 _LOCK = ".lock"
 _NEW_LINK = ".current.new"
@@ -72,7 +72,7 @@ class TreeDeployer:
         """
         self._repo = repo
         self._root = os.path.abspath(root)
-        self._trees = os.path.join(self._root, _TREES)
+        self._trees = os.path.join(self._root, TREES)
         self._link = os.path.join(self._root, _CURRENT)
         if user_mode is None:
             user_mode = os.geteuid() != 0 or repo.config.mode in _USER_MODES
@@ -139,7 +139,7 @@ class TreeDeployer:
         except OSError:
             raise self._not_ours() from None
         directory, _, name = target.rpartition("/")
-        if directory != _TREES or commit_of(name) is None:
+        if directory != TREES or commit_of(name) is None:
             raise self._not_ours()
         return name
 
@@ -239,7 +239,7 @@ class TreeDeployer:
         """
         current = self._current()
         taken = current is not None and self._exists(current)
-        known = _EMPTY | ({_CURRENT, _TREES} if taken else set())
+        known = _EMPTY | ({_CURRENT, TREES} if taken else set())
         there = [e for e in os.listdir(self._root) if not e.startswith(_NEW_RECORD)]
         if not known.issuperset(there):
             raise DeployError(
@@ -271,6 +271,7 @@ class TreeDeployer:
                     hint="Pull it first: `p2p pull`.",
                 )
             self._repo.refs.set(RefPath(f"{_refs_of(owner)}{commit}"), commit)
+            remember_root(self._repo, owner, self._root)
 
     def _check_out(self, deployment_id: str, commit: Checksum) -> None:
         options = CheckoutOptions(user_mode=self._user_mode, fsync=self._fsync)
@@ -280,7 +281,7 @@ class TreeDeployer:
         """Put a deployment that is complete in force, and clear away what is left."""
         self._write_record(record)
         fresh = os.path.join(self._root, _NEW_LINK)
-        os.symlink(f"{_TREES}/{to}", fresh)
+        os.symlink(f"{TREES}/{to}", fresh)
         os.rename(fresh, self._link)
         if self._fsync:
             sync_directory(self._root)

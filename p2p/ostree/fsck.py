@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from p2p.errors import DamagedObjectError, FormatError, ObjectNotFoundError
 from p2p.ostree.check import Finding, Verdict, check_object
-from p2p.ostree.deployments import list_deployments
+from p2p.ostree.deployments import deployed_files
 from p2p.ostree.disk import sync_filesystem, write_file, writing
 from p2p.ostree.objects import (
     Checksum,
@@ -204,22 +204,10 @@ class _Fsck:
                 finding.verdict,
                 finding.reason,
                 places[finding.name],
-                tuple(self._deployed(finding.name, places[finding.name])),
+                tuple(deployed_files(self._repo, finding.name, places[finding.name])),
             )
             for finding in sorted(findings)
         )
-
-    def _deployed(self, name: ObjectName, places: tuple[Place, ...]) -> Iterator[str]:
-        """Yield the files of deployments that are this very object."""
-        if name.type is not ObjectType.FILE:
-            return
-        with contextlib.suppress(FileNotFoundError):
-            ours = os.lstat(self._repo.object_path(name))
-            for deployment in list_deployments(self._repo):
-                for place in places:
-                    path = f"{deployment.path}{place.path}"
-                    if place.commit == deployment.commit and _is_inode(path, ours):
-                        yield path
 
     def _unbound(self) -> Iterator[RefPath]:
         """Yield the branches whose commit says that it was made for others."""
@@ -238,14 +226,6 @@ class _Fsck:
         return (refs is None or ref in refs) and (
             collection is None or own is None or collection == own
         )
-
-
-def _is_inode(path: str, inode: os.stat_result) -> bool:
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return (status.st_dev, status.st_ino) == (inode.st_dev, inode.st_ino)
 
 
 # -- repair --------------------------------------------------------------------------

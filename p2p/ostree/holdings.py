@@ -53,6 +53,11 @@ class Holdings:
         """Return the holdings of a repository without what is staged."""
         return cls(target, target)
 
+    @property
+    def repo(self) -> Repo:
+        """The repository itself."""
+        return self._target
+
     def size(self, name: ObjectName) -> int | None:
         """Return how many bytes the object takes on disk, or None if it is not here."""
         for repo in (self._stage, self._target):

@@ -15,11 +15,15 @@ import trio
 
 from p2p.agent.meeting import Meeting
 from p2p.agent.sharing import SharedCommit
+from p2p.deploy.tree import TreeDeployer
 from p2p.net.identity import open_identity
 from p2p.net.session import Session
 from p2p.net.target import Target
 from p2p.net.tls import Endpoint, dial
+from p2p.ostree.commit import CommitOptions, commit_tree
+from p2p.ostree.config import RepoMode
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, checksum_of
+from p2p.ostree.repo import Repo
 from p2p.swarm.action import AnnounceHave
 from p2p.swarm.event import UnitsHad
 from p2p.trust.policy import Clock
@@ -115,6 +119,14 @@ def spoil(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 0xFF
     path.unlink()
+    path.write_bytes(content)
+
+
+def flip_in_place(path: Path) -> None:
+    """Flip the last bit of a file, as a failing disk does: its other names have it."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.chmod(0o600)
     path.write_bytes(content)
 
 
@@ -255,20 +267,31 @@ async def test_a_large_object_comes_in_units_with_signed_hashes(
         assert far.reason is m.Refusal.RANGE
 
 
-async def test_a_damaged_object_is_not_given(
-    tmp_path: Path, publisher: Publisher, commit: Checksum
+async def test_a_damaged_object_is_not_given_and_its_deployed_file_is_named(
+    tmp_path: Path,
 ) -> None:
-    async with (
-        sharing(publisher.repo) as meeting,
-        client_of(meeting, tmp_path) as client,
-    ):
+    repo = Repo.init(tmp_path / "repo", RepoMode.BARE_USER)
+    random_tree(tmp_path / "tree", seed=2, files=10, size=100_000)
+    commit = commit_tree(repo, tmp_path / "tree", CommitOptions(branch=REF))
+    place = TreeDeployer(repo, tmp_path / "place")
+    place.deploy(REF, commit)
+    deployed = tmp_path / "place/current/."
+    async with sharing(repo) as meeting, client_of(meeting, tmp_path) as client:
         files = [n for n in names_of(meeting, commit) if n.type is ObjectType.FILE]
         for name in files[:2]:
-            spoil(Path(publisher.repo.object_path(name)))
-        answer = await client.ask(
-            m.Batch, lambda n: m.Want(n, UNIT_BYTES, tuple(files[:2]))
-        )
-        assert set(answer.objects) <= {m.Miss.NOT_HAVE, m.Miss.TOO_LARGE}
+            flip_in_place(Path(repo.object_path(name)))
+        for _ in range(2):
+            answer = await client.ask(
+                m.Batch, lambda n: m.Want(n, UNIT_BYTES, tuple(files[:2]))
+            )
+            assert set(answer.objects) == {m.Miss.NOT_HAVE}
+        problems = meeting.problems()
+    assert len(problems) == 2
+    for name, problem in zip(files, problems, strict=False):
+        assert f"object {name} is damaged; it is deployed as" in problem
+        inode = os.stat(repo.object_path(name)).st_ino
+        (file,) = (f for f in deployed.rglob("*") if f.lstat().st_ino == inode)
+        assert str(file.resolve()) in problem
 
 
 async def test_a_watcher_hears_what_comes_of_a_partial_commit(

@@ -1,9 +1,9 @@
-"""Deployments: found beside the repository of a sysroot, and nowhere else."""
+"""Deployments: found beside the repository of a sysroot, and where it was told of."""
 
 from pathlib import Path
 
 from p2p.ostree.config import RepoMode
-from p2p.ostree.deployments import deployed_commits, list_deployments
+from p2p.ostree.deployments import deployed_commits, list_deployments, remember_root
 from p2p.ostree.repo import Repo
 
 A, B = "a" * 64, "b" * 64
@@ -46,3 +46,17 @@ def test_a_repository_seen_through_a_link_is_the_same(tmp_path: Path) -> None:
     (tmp_path / f"ostree/deploy/os/deploy/{A}.0").mkdir(parents=True)
     (tmp_path / "link").symlink_to("ostree/repo")
     assert deployed_commits(Repo.open(tmp_path / "link")) == {A}
+
+
+def test_a_place_that_was_told_of_is_looked_into(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path / "repo", RepoMode.BARE_USER)
+    (tmp_path / f"one/deployments/{A}.0").mkdir(parents=True)
+    remember_root(repo, "1", str(tmp_path / "one"))
+    remember_root(repo, "2", str(tmp_path / "gone"))
+    (tmp_path / "repo/extensions/p2p/deployed/3").write_bytes(b"not/absolute")
+    (found,) = list_deployments(repo)
+    assert (found.path, found.commit) == (str(tmp_path / f"one/deployments/{A}.0"), A)
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert deployed_commits(repo) == set()
+    remember_root(repo, "1", str(tmp_path / "two"))
+    assert deployed_commits(repo) == {A}
