@@ -3,7 +3,8 @@
 # make dev     only the virtual environment, .venv
 # make check   what `make test` runs, without installing system packages
 # make fix     format, and repair what ruff can repair
-# make long    the tests that take minutes each
+# make long    the tests that take minutes each, and those of `make oracle`
+# make oracle  compare with the ostree of the next Debian release
 # make install-service   the systemd service, below DESTDIR; see docs/operations.md
 # make bench   measure against ostree; prints tables
 
@@ -18,7 +19,7 @@ CORE := p2p/ostree/filez.py \
     p2p/trust/sign.py \
     p2p/wire/*.py
 
-.PHONY: test check dev system trees fix lint types imports suite long demo bench \
+.PHONY: test check dev system trees fix lint types imports suite long oracle demo bench \
     install-service
 .NOTPARALLEL:
 
@@ -56,8 +57,13 @@ suite: dev
 	$(BIN)/coverage report --fail-under=100 \
 	    --include=$(subst $(empty) $(empty),$(comma),$(CORE))
 
-long: dev system trees
+long: dev system trees oracle
 	$(BIN)/pytest -m long
+
+# The comparisons once more, with the ostree of the next Debian release.
+oracle: dev system trees
+	newer=$$($(BIN)/python -m tests.debian --ostree) && \
+	    PATH="$$newer:$$PATH" $(BIN)/pytest -n 2 --dist loadscope tests/compat
 
 fix: dev
 	$(BIN)/ruff check --fix $(SOURCES)

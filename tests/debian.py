@@ -1,6 +1,8 @@
-"""A real Debian tree to commit, made once a machine from its own package mirror.
+"""A real Debian tree to commit, and the next release's `ostree` to compare with.
 
-`python -m tests.debian` makes it ahead of the tests, with progress on the screen.
+Both are made once a machine from its own package mirror. `python -m tests.debian`
+makes the tree ahead of the tests, with progress on the screen; with `--ostree` it makes
+the program, and prints a directory to put first on PATH.
 """
 
 import fcntl
@@ -33,6 +35,13 @@ EXCLUDED = tuple(
         "sound",
     )
 )
+NEXT_RELEASE = {"bookworm": "trixie", "trixie": "forky"}
+# Run by its own loader with its own libraries: no chroot, so it sees every path.
+_WRAPPER = """#!/bin/sh
+usr={tree}/usr
+lib=$usr/lib/{triplet}
+exec $lib/{loader} --argv0 ostree --library-path $lib:$lib/systemd $usr/bin/ostree "$@"
+"""
 KEPT_SETTINGS = (
     "Acquire::Check-Date",
     "Acquire::Check-Valid-Until",
@@ -75,6 +84,43 @@ def debian_tree() -> Path:
     return ready
 
 
+def next_ostree() -> Path:
+    """A directory with the `ostree` of the release after this machine's.
+
+    Raises:
+        SetupError: it cannot be made here.
+    """
+    suite = _release_field("VERSION_CODENAME")
+    following = NEXT_RELEASE.get(suite)
+    if following is None:
+        raise SetupError(f"which release follows {suite} is not known here")
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    ready = cache / f"ostree-{following}"
+    with _locked(cache / f"{ready.name}.lock"):
+        if not ready.is_dir():
+            with _making(ready) as tree:
+                sources = [
+                    line.replace(f" {suite} main", f" {following} main")
+                    for line in _apt_sources(suite)
+                    if line.endswith(f" {suite} main")
+                ]
+                extract = ["--variant=extract", "--include=ostree"]
+                _run_mmdebstrap(following, tree, extract, sources)
+                _write_wrapper(tree, ready)
+    return ready / "bin"
+
+
+def _write_wrapper(tree: Path, ready: Path) -> None:
+    (loader,) = (tree / "usr/lib").glob("*-linux-gnu*/ld-linux*.so.*")
+    program = tree / "bin/ostree"
+    program.parent.mkdir()
+    program.write_text(
+        _WRAPPER.format(tree=ready, triplet=loader.parent.name, loader=loader.name)
+    )
+    program.chmod(0o755)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
@@ -83,42 +129,55 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _make(suite: str, ready: Path) -> None:
-    """Make the tree beside its place and rename it, so that it is whole or absent."""
+    arch = _architecture()
+    options = [
+        "--variant=minbase",
+        "--include=" + ",".join(p.format(arch=arch) for p in PACKAGES),
+        *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
+    ]
+    with _making(ready) as tree:
+        _run_mmdebstrap(suite, tree, options, _apt_sources(suite))
+        _clean(tree)
+        files = sum(len(names) for _, _, names in os.walk(tree))
+        if files < 10_000:
+            raise SetupError(f"mmdebstrap made only {files} files")
+
+
+@contextmanager
+def _making(ready: Path) -> Iterator[Path]:
+    """Make a tree beside its place and rename it, so that it is whole or absent."""
     prefix = f"{ready.name}.making-"
     for leftover in ready.parent.glob(f"{prefix}*"):
         shutil.rmtree(leftover)  # of a process that was killed
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=ready.parent))
     work.chmod(0o755)  # apt downloads as another user
     try:
-        tree = work / "tree"
-        _run_mmdebstrap(suite, tree)
-        _clean(tree)
-        files = sum(len(names) for _, _, names in os.walk(tree))
-        if files < 10_000:
-            raise SetupError(f"mmdebstrap made only {files} files")
-        tree.rename(ready)
+        yield work / "tree"
+        (work / "tree").rename(ready)
     finally:
         shutil.rmtree(work)
 
 
-def _run_mmdebstrap(suite: str, tree: Path) -> None:
+def _run_mmdebstrap(
+    suite: str, tree: Path, options: list[str], sources: list[str]
+) -> None:
     if not find_program("mmdebstrap"):
         raise SetupError("the program mmdebstrap is not installed")
-    arch = _architecture()
     command = [
         "mmdebstrap",
         "--mode=root",
         "--format=directory",
-        "--variant=minbase",
         "--skip=output/dev,output/mknod",
-        "--include=" + ",".join(p.format(arch=arch) for p in PACKAGES),
-        *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
+        *options,
         *(f"--aptopt={setting}" for setting in _apt_settings()),
         suite,
         str(tree),
-        *_apt_sources(suite),
+        *sources,
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+    # Standard output is for the result.
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False
+    )
     if done.returncode:
         raise SetupError(f"mmdebstrap failed with {done.returncode}; see its output")
 
@@ -200,6 +259,9 @@ def main() -> None:
         print("Without root the tests on a real Debian tree are skipped.")
         return
     try:
+        if "--ostree" in sys.argv[1:]:
+            print(next_ostree())
+            return
         print("Debian tree for the tests:", debian_tree())
     except SetupError as error:
         sys.exit(f"The Debian tree for the tests cannot be made: {error}")
