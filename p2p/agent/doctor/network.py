@@ -122,6 +122,8 @@ def check_firewall(ruleset: Any, ports: Sequence[Port]) -> Finding:
     """Tell whether nftables lets neighbours in, as far as a look at its rules says."""
     if ruleset is None:
         return ok("firewall", "not looked at: that needs root, and the program nft")
+    if _is_of_iptables(ruleset):
+        return ok("firewall", "not looked at: rules of iptables (`iptables -S`)")
     closed = closed_ports(ruleset, ports)
     if not closed:
         return ok("firewall", "nftables has no rule that keeps neighbours out")
@@ -144,6 +146,12 @@ def closed_ports(ruleset: Any, ports: Sequence[Port]) -> tuple[Port, ...]:
     return tuple(
         port for port in ports if not any(_names(rule, port) for rule in accepting)
     )
+
+
+def _is_of_iptables(ruleset: Any) -> bool:
+    """Whether rules match by iptables' extensions, which nft does not spell out."""
+    rules = (entry["rule"] for entry in _entries(ruleset) if "rule" in entry)
+    return any("xt" in each for rule in rules for each in _expressions(rule))
 
 
 def _entries(ruleset: Any) -> list[Mapping[str, Any]]:

@@ -201,6 +201,11 @@ def test_a_firewall_that_names_no_port_of_ours_is_told(
         is_ok(finding, "no rule that keeps neighbours out")
 
 
+def test_rules_that_nft_does_not_spell_out_are_not_judged() -> None:
+    rules = ruleset([{"xt": None}, {"accept": None}], policy="drop")
+    is_ok(network.check_firewall(rules, PORTS), "not looked at: rules of iptables")
+
+
 def test_a_firewall_that_cannot_be_read_is_no_fault() -> None:
     is_ok(network.check_firewall(None, PORTS), "not looked at")
 
