@@ -127,18 +127,20 @@ def test_without_an_interface_neighbours_must_be_named() -> None:
     is_bad(finding, FAIL, "none; not lo (others are configured)", "correct it")
 
 
-def udp(*, share: bool) -> socket.socket:
+def udp(*options: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, share)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, share)
+    for option in options:
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
     sock.bind(("127.0.0.1", 0))
     return sock
 
 
 def test_the_port_of_mdns_must_be_shared_by_who_has_it() -> None:
-    with udp(share=True) as sock:
-        is_ok(network.check_shareable(sock.getsockname()[1]), "can be shared")
-    with udp(share=False) as sock:
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        with udp(option) as sock:
+            finding = network.check_shareable(sock.getsockname()[1])
+            is_ok(finding, "can be shared")
+    with udp() as sock:
         finding = network.check_shareable(sock.getsockname()[1])
         is_bad(finding, FAIL, "already in use", "ss -ulpn")
 
