@@ -56,6 +56,7 @@ async def test_a_device_is_well_before_and_while_its_agent_runs(
         assert (status, failures(findings)) == (0, [])
         assert "no agent is running" in findings["agent"]["message"]
         assert "will be made" in findings["repository"]["message"]
+        assert "before there is a repository" in findings["deploy"]["message"]
         assert not Path(config.state).exists()
         async with run(config) as agent:
             await agent.until_commit(commit)

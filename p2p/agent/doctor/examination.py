@@ -75,6 +75,8 @@ def _check_disk(
         findings.append(storage.check_space(repo))
         if config.deploy is not None:
             findings.append(storage.check_deploy(repo, config.deploy))
+    elif config.deploy is not None:
+        findings.append(storage.check_unmade_deploy(config))
     return repo, findings
 
 

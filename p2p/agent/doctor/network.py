@@ -72,7 +72,7 @@ def check_port(host: str, port: int, own: int | None) -> Finding:
     if port == 0:
         return ok("port", "the system chooses one")
     try:
-        _try_to_listen(host, port)
+        _bind(host, port)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         return fail(
@@ -85,7 +85,7 @@ def check_port(host: str, port: int, own: int | None) -> Finding:
     return ok("port", f"TCP {host or '*'}:{port} is free")
 
 
-def _try_to_listen(host: str, port: int) -> None:
+def _bind(host: str, port: int) -> None:
     found = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -93,7 +93,6 @@ def _try_to_listen(host: str, port: int) -> None:
     with socket.socket(family, kind, protocol) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        sock.listen(1)
 
 
 # -- firewall ------------------------------------------------------------------------

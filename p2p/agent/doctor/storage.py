@@ -7,7 +7,7 @@ import stat
 
 from p2p.agent.config import AgentConfig
 from p2p.agent.doctor.finding import Finding, fail, failed, ok, warn
-from p2p.deploy.target import Target, open_deployer
+from p2p.deploy.target import SysrootTarget, Target, open_deployer
 from p2p.errors import Error, NoSpaceError
 from p2p.ostree.config import RepoMode
 from p2p.ostree.disk import disk_error
@@ -132,6 +132,19 @@ def check_space(repo: Repo) -> Finding:
     if left < SCARCE_BYTES:
         return warn("space", said, "Free some space: `p2p prune`.")
     return ok("space", said)
+
+
+def check_unmade_deploy(config: AgentConfig) -> Finding:
+    """Tell whether something can be deployed once there is a repository."""
+    target = config.deploy
+    if not isinstance(target, SysrootTarget):
+        return ok("deploy", "nothing before there is a repository")
+    return fail(
+        "deploy",
+        f"{config.repo} is not the repository of the sysroot {target.sysroot}",
+        f"Set repo = {os.path.join(target.sysroot, 'ostree/repo')!r}, or deploy into a "
+        "`tree`.",
+    )
 
 
 def check_deploy(repo: Repo, target: Target) -> Finding:

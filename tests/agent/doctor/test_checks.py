@@ -296,6 +296,13 @@ def test_where_to_deploy_to_must_be_usable(tmp_path: Path) -> None:
     is_bad(finding, FAIL, "not an OSTree sysroot", "--tree")
 
 
+def test_a_sysroot_has_its_repository_already(tmp_path: Path) -> None:
+    tree = config(tmp_path, deploy=TreeTarget(str(tmp_path / "run")))
+    is_ok(storage.check_unmade_deploy(tree), "nothing before")
+    finding = storage.check_unmade_deploy(config(tmp_path, deploy=SysrootTarget("/")))
+    is_bad(finding, FAIL, "not the repository of the sysroot /", "/ostree/repo")
+
+
 PROBE = """
 import sys
 from p2p.agent.config import AgentConfig
