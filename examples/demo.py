@@ -24,7 +24,7 @@ from typing import Any
 P2P = [sys.executable, "-m", "p2p"]
 REF = "os/demo"
 # Enough of an operating system to be real, and little enough to take a minute.
-SOURCES = ("bin", "sbin", "lib/python3", "share/doc", "lib/x86_64-linux-gnu")
+SOURCES = ("sbin", "lib/python3", "share/perl", "bin", "lib/x86_64-linux-gnu")
 MAX_BYTES = 250 << 20
 WAN_RATE = "100mbit"
 MIB = 1 << 20
