@@ -13,8 +13,15 @@ import trio
 from p2p.agent.config import AgentConfig
 from p2p.agent.config_text import config_table, to_toml
 from p2p.cli.main import main
+from p2p.deploy.target import SysrootTarget
+from p2p.ostree.config import RepoMode
+from p2p.ostree.repo import Repo
+from p2p.web.server.exchange import Request, Response, as_json
+from p2p.web.server.http1 import Server
+from p2p.web.server.listen import open_listeners
 from tests.agent.agents import FileOrigin, agent_config, run, run_origin
 from tests.agent.devices import Publisher
+from tests.require import require
 from tests.trees import MIB, random_tree
 
 Capture = pytest.CaptureFixture[str]
@@ -116,3 +123,68 @@ async def test_a_wrong_configuration_fails_and_the_rest_is_looked_at(
     assert said[0].startswith(f"fail  configuration  {path}: speed: is not a setting")
     assert said[1].strip() == "-> Correct the named setting; nothing was changed."
     assert any(line.startswith(("ok    clock", "warn  clock")) for line in said)
+
+
+async def test_a_bootable_system_is_looked_at_with_its_ostree(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    require("ostree")
+    sysroot = tmp_path / "sysroot"
+    repo = Repo.init(sysroot / "ostree/repo", RepoMode.BARE_USER)
+    deployment = sysroot / f"ostree/deploy/os/deploy/{'a' * 64}.0"
+    deployment.mkdir(parents=True)
+    entries = sysroot / "boot/loader/entries"
+    entries.mkdir(parents=True)
+    entry = entries / "ostree-1-os.conf"
+    place = deployment.relative_to(sysroot)
+    entry.write_text(f"version 1\noptions ostree=/{place}\n")
+    origin = Path(f"{deployment}.origin")
+    origin.write_text("[origin]\ncontainer-image-reference=ostree-image:x\n")
+    config = AgentConfig(
+        repo=repo.path,
+        state=str(tmp_path / "state"),
+        socket=str(tmp_path / "agent.sock"),
+        listen_host="127.0.0.1",
+        listen_port=0,
+        mdns=False,
+        deploy=SysrootTarget(str(sysroot)),
+    )
+    path = tmp_path / "agent.toml"
+    status, findings = await ask(config, path, capsys)
+    assert (status, failures(findings)) == (1, ["system origin"])
+    assert "ostree-image:x" in findings["system origin"]["message"]
+    assert "1 deployed" in findings["deploy"]["message"]
+    assert findings["ostree"]["level"] == "ok"
+    entry.write_text("version 1\noptions ostree=/nowhere\n")
+    status, findings = await ask(config, path, capsys)
+    assert (status, failures(findings)) == (1, ["deploy", "system origin"])
+
+
+async def test_an_agent_that_answers_with_something_else_is_told(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    path, place = tmp_path / "agent.toml", str(tmp_path / "agent.sock")
+    config = AgentConfig(
+        repo=str(tmp_path / "repo"),
+        state=str(tmp_path),
+        socket=place,
+        listen_port=0,
+        mdns=False,
+    )
+    answers = [
+        (200, {"version": "0"}),
+        (409, {"error": "RepositoryError", "message": "it is gone", "hint": "Look."}),
+    ]
+
+    async def answer(_: Request) -> Response:
+        return as_json(*answers[0])
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(Server(answer).serve, open_listeners(place))
+        for said in ("not of this version", "it is gone"):
+            status, findings = await ask(config, path, capsys)
+            assert status == 1
+            assert findings["agent"]["level"] == "fail"
+            assert said in findings["agent"]["message"]
+            answers.pop(0)
+        nursery.cancel_scope.cancel()

@@ -274,6 +274,16 @@ def test_a_repository_opens_or_can_be_made(tmp_path: Path) -> None:
     is_bad(finding, FAIL, "strange", "does not know")
 
 
+def test_modes_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    repo = Repo.init(tmp_path / "repo", RepoMode.BARE)
+    text = (tmp_path / "repo/config").read_text()
+    split = text.replace("mode=bare", "mode=bare-split-xattrs")
+    (tmp_path / "repo/config").write_text(split)
+    repo = Repo.open(tmp_path / "repo")
+    finding = storage.check_repository(repo, config(tmp_path), running=False)
+    is_bad(finding, FAIL, "are only read", "bare-user")
+
+
 def test_free_space_is_compared_with_the_reserve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
