@@ -180,7 +180,10 @@ async def test_a_pull_of_twenty_minutes_never_holds_anybody_up(
     require("ostree", "loop", "mkfs.ext4")
     random_tree(tmp_path / "tree" / "more", seed=4, files=1000, size=60 * MIB)
     commit = link.publisher.commit(tmp_path / "tree")
-    with treehub_process(Path(link.origin.repo.path), "--rate=400kbit") as hub:
+    files = Path(link.origin.repo.path).rglob("*.filez")
+    bits = 8 * sum(path.stat().st_size for path in files)
+    rate = f"--rate={bits // 1250}bit"
+    with treehub_process(Path(link.origin.repo.path), rate) as hub:
         began = time.monotonic()
         url = f"http://127.0.0.1:{hub.port}"
         await around_a_system(tmp_path, link.publisher, url, commit)
