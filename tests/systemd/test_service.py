@@ -171,6 +171,20 @@ def test_with_no_file_it_runs_and_does_nothing_yet(site: Site) -> None:
     assert failed == ""
 
 
+def test_the_doctor_finds_nothing_wrong_with_it_whoever_asks(
+    site: Site, build: str
+) -> None:
+    machine = site.machine
+    group = machine.run("getent", "group", "ostree-p2p").split(":")[2]
+    member = ["setpriv", "--reuid=nobody", "--regid=nogroup", f"--groups={group}"]
+    for user in ([], member):
+        said = json.loads(machine.run(*user, "p2p", "doctor", "--json"))
+        found = {each["check"]: each["message"] for each in said["findings"]}
+        assert said["counts"]["fail"] == 0, found
+        assert found["writer"] == "/run/ostree-p2p/writer.sock"
+        assert found["write"] == "by the writer"
+
+
 def test_what_it_follows_is_deployed_as_it_is(site: Site, build: str) -> None:
     current = site.machine.path("/srv/app/current")
     deployed = current.parent / os.readlink(current)
