@@ -4,15 +4,17 @@ The origin is a thin link, so that a pull lasts for some seconds, and remembers 
 order it was asked for what.
 """
 
+import fcntl
 import itertools
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
@@ -29,10 +31,13 @@ from tests.compat.treehub_process import treehub_process
 from tests.mounts import mount_loop_ext4
 from tests.oracle import Ostree, closure, dangling, walk_objects
 from tests.require import require
-from tests.trees import MIB, random_tree
+from tests.trees import MIB, os_tree, random_tree
 
 STAGE = "extensions/p2p/stage"
 KILLS = 20
+# struct flock, and what asks about a lock without taking it (fcntl(2)).
+FLOCK = struct.Struct("hhqqi4x")
+F_OFD_GETLK = 36
 # The longest that somebody else's command may take while we pull, of which nearly all
 # is its own start; it used to wait for minutes where a pull held the lock.
 PATIENCE_SECONDS = 10.0
@@ -138,36 +143,111 @@ async def test_killed_twenty_times_a_pull_loses_nothing_and_fetches_nothing_twic
     assert not closure(Path(repo.path), link.commit).missing
 
 
-async def run_in_a_loop(command: Sequence[str], seconds: list[float]) -> None:
-    """Run a command again and again; note how long each took."""
-    while True:
-        began = time.monotonic()
-        await trio.run_process(command, capture_stdout=True, capture_stderr=True)
-        seconds.append(time.monotonic() - began)
+async def watch_lock(repo: Repo, origin: FileOrigin, seen: list[int]) -> None:
+    """Note how much was served whenever the repository's lock is found held.
+
+    It is asked for, never taken.
+    """
+    lock = os.open(Path(repo.path, ".lock"), os.O_RDWR)
+    try:
+        while True:
+            await trio.sleep(0.002)
+            if not is_free(lock):
+                seen.append(sum(path.startswith("/objects") for path in origin.served))
+    finally:
+        os.close(lock)
+
+
+def is_free(fd: int) -> bool:
+    """Whether nobody holds a lock, shared or not, on an open file."""
+    asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, *_ = FLOCK.unpack(fcntl.fcntl(fd, F_OFD_GETLK, asked))
+    return bool(kind == fcntl.F_UNLCK)
+
+
+async def test_a_pull_holds_the_lock_only_after_all_was_fetched(
+    tmp_path: Path, link: Link
+) -> None:
+    repo = link.publisher.device(tmp_path / "device", link.origin.url)
+    Path(repo.path, ".lock").touch()
+    seen: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_lock, repo, link.origin, seen)
+        await pull(repo)
+        nursery.cancel_scope.cancel()
+    fetched = sum(path.startswith("/objects") for path in link.origin.served)
+    assert fetched >= link.objects
+    assert set(seen) == {fetched}
+
+
+@dataclass
+class Loop:
+    """A command that is run again and again; `seconds` has how long each run took."""
+
+    command: Sequence[str]
+    pause: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    thrice: trio.Event = field(default_factory=trio.Event)
+
+    async def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            await trio.run_process(
+                self.command, capture_stdout=True, capture_stderr=True
+            )
+            self.seconds.append(time.monotonic() - began)
+            if len(self.seconds) == 3:
+                self.thrice.set()
+            await trio.sleep(self.pause)
+
+    def check(self) -> None:
+        assert self.thrice.is_set()
+        assert max(self.seconds) < PATIENCE_SECONDS
+
+
+class Gate(Pace):
+    """A link that lets the first objects through, and others after the loops ran."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(1e9)
+        self._left = first
+        self.loops: tuple[Loop, ...] = ()
+
+    async def wait(self, size: int) -> None:
+        await super().wait(size)
+        self._left -= 1
+        if self._left <= 0:
+            for loop in self.loops:
+                await loop.thrice.wait()
 
 
 async def test_pruning_around_a_pull_costs_nothing(tmp_path: Path, link: Link) -> None:
     require("ostree")
     repo = link.publisher.device(tmp_path / "device", link.origin.url)
-    seconds: list[float] = []
+    loop = Loop(["ostree", "prune", f"--repo={repo.path}", "--refs-only"])
+    link.origin.pace = gate = Gate(link.objects // 2)
+    gate.loops = (loop,)
     async with trio.open_nursery() as nursery:
-        prune = ["ostree", "prune", f"--repo={repo.path}", "--refs-only"]
-        nursery.start_soon(run_in_a_loop, prune, seconds)
-        await pull(repo)
+        nursery.start_soon(loop.run)
+        with trio.fail_after(60):
+            await pull(repo)
         nursery.cancel_scope.cancel()
-    assert len(seconds) > 3
-    assert max(seconds) < PATIENCE_SECONDS
+    loop.check()
     link.assert_asked_once()
     assert_sound(repo)
     assert not closure(Path(repo.path), link.commit).missing
 
 
 @pytest.mark.root
-async def test_cleaning_up_a_system_around_a_pull_costs_nothing_and_never_waits(
+async def test_deploying_and_cleaning_up_around_a_pull_cost_nothing_and_never_wait(
     tmp_path: Path, link: Link
 ) -> None:
     require("ostree", "loop", "mkfs.ext4")
-    await around_a_system(tmp_path, link.publisher, link.origin.url, link.commit)
+    link.origin.pace = gate = Gate(link.objects // 2)
+    with trio.fail_after(90):
+        await around_a_system(
+            tmp_path, link.publisher, link.origin.url, link.commit, gate=gate
+        )
     link.assert_asked_once()
 
 
@@ -191,22 +271,35 @@ async def test_a_pull_of_twenty_minutes_never_holds_anybody_up(
 
 
 async def around_a_system(
-    tmp_path: Path, publisher: Publisher, url: str, commit: Checksum
+    tmp_path: Path,
+    publisher: Publisher,
+    url: str,
+    commit: Checksum,
+    gate: Gate | None = None,
 ) -> None:
-    """Pull into a sysroot's repository while `ostree admin cleanup` runs in a loop."""
+    """Pull into a sysroot's repository while others deploy and clean up in loops."""
     with mount_loop_ext4(tmp_path, 256 * MIB) as root:
         stock = Ostree(root / "ostree/repo")
         stock.admin("init-fs", "--modern", root)
         stock.admin("os-init", "tree", f"--sysroot={root}")
+        os_tree(tmp_path / "os", version="1")
+        stock.commit(tmp_path / "os", "main")
         repo = publisher.device(Path(stock.repo), url, RepoMode.BARE)
-        seconds: list[float] = []
+        sysroot = f"--sysroot={root}"
+        pause = 2.0 if gate is None else 0.0
+        loops = (
+            Loop(["ostree", "admin", "cleanup", sysroot], pause),
+            Loop(["ostree", "admin", "deploy", "--os=tree", sysroot, "main"], pause),
+        )
+        if gate is not None:
+            gate.loops = loops
         async with trio.open_nursery() as nursery:
-            cleanup = ["ostree", "admin", "cleanup", f"--sysroot={root}"]
-            nursery.start_soon(run_in_a_loop, cleanup, seconds)
+            for loop in loops:
+                nursery.start_soon(loop.run)
             await pull(repo, "--writer=process")
             nursery.cancel_scope.cancel()
-        assert len(seconds) > 3
-        assert max(seconds) < PATIENCE_SECONDS
+        for loop in loops:
+            loop.check()
         assert_sound(repo)
         assert not closure(Path(repo.path), commit).missing
         assert stock.run("fsck")
