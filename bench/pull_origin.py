@@ -8,6 +8,7 @@ device) or tmpfs for each run; the write-back of what was written is counted.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def make_origin(work: Path, *, sign_key: Path | None = None) -> tuple[Path, str,
     return work / "origin", first, second
 
 
-def stock(url: str, first: str, second: str | None) -> Rival:
+def stock(
+    url: str, first: str, second: str | None, *, name: str = "ostree pull"
+) -> Rival:
     """`ostree pull`, without signatures as the origin has none."""
 
     def prepare(directory: Path) -> Sequence[str]:
@@ -52,7 +55,7 @@ def stock(url: str, first: str, second: str | None) -> Rival:
         repo.pull("up", f"os@{first}")
         return ["ostree", f"--repo={repo.repo}", "pull", "up", f"os@{second}"]
 
-    return Rival("ostree pull", prepare)
+    return Rival(name, prepare)
 
 
 def ours(name: str, url: str, first: str, second: str | None) -> Rival:
@@ -88,7 +91,7 @@ def run_treehub(store: Path) -> Iterator[str]:
         try:
             if server.stdout is None:
                 raise RuntimeError("no pipe")
-            yield server.stdout.readline().strip()
+            yield json.loads(server.stdout.readline())["urls"][0]
         finally:
             server.terminate()
 
@@ -103,14 +106,17 @@ def main() -> None:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         origin, first, second = make_origin(work)
         nginx = stack.enter_context(run_nginx(origin, work=work / "nginx"))
+        treehub = stack.enter_context(run_treehub(origin))
         for filesystem in arguments.filesystem or ["tmpfs", "ext4"]:
             for title, last in (("Full pull", None), ("140 files changed", second)):
                 rivals = [
                     stock(nginx.url, first, last),
                     ours("p2p pull", nginx.url, first, last),
+                    stock(treehub, first, last, name="ostree pull, p2p treehub"),
+                    ours("p2p pull, p2p treehub", treehub, first, last),
                 ]
                 contest(
-                    f"{title}, from nginx",
+                    f"{title}, from nginx where nothing is said",
                     rivals,
                     filesystem=filesystem,
                     rounds=arguments.rounds,
