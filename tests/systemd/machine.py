@@ -41,7 +41,7 @@ class Machine:
 
     Attributes:
         leader: its process 1, as a process of this machine.
-        shared: a directory that it has as `/work`.
+        shared: a directory that it has as `/shared`.
         python: the interpreter there that the service has.
 
     """
@@ -110,7 +110,7 @@ def install(tree: Path) -> list[str]:
 
 @contextmanager
 def booted(tree: Path) -> Iterator[Machine]:
-    """Boot the system, with what is in `tree / "work"` as its `/work`."""
+    """Boot the system, with what is in `tree / "work"` as its `/shared`."""
     require("root", "systemd-nspawn", "nsenter")
     python, mounts = python_of(tree)
     mounts += install(tree)
@@ -127,7 +127,7 @@ def booted(tree: Path) -> Iterator[Machine]:
         "--volatile=yes",
         f"--machine=p2p-{os.getpid()}",
         *(f"--bind-ro={mount}" for mount in mounts),
-        f"--bind={tree / 'work'}:/work",
+        f"--bind={tree / 'work'}:/shared",
         _SYSTEMD,
         "--unit=test.target",
     ]

@@ -42,7 +42,7 @@ listen = "127.0.0.1:28727"
 [[follow]]
 ref = "{REFSPEC}"
 url = "http://127.0.0.1:{PORT}"
-key = "/work/keys/signing.pub"
+key = "/shared/keys/signing.pub"
 deploy = true
 """
 
@@ -309,9 +309,9 @@ def sandboxed(site: Site, unit: str, program: str) -> Any:
     place = lines.index("[Service]") + 1
     lines[place:place] = [
         "Type=oneshot",
-        f"ExecStart={machine.python} /work/probe.py",
+        f"ExecStart={machine.python} /shared/probe.py",
         "Environment=PYTHONPATH=/opt/source:/opt/site LD_LIBRARY_PATH=/opt/python/lib",
-        "StandardOutput=truncate:/work/probe.json",
+        "StandardOutput=truncate:/shared/probe.json",
     ]
     machine.path("/run/systemd/system/probe.service").write_text("\n".join(lines))
     machine.run("systemctl", "daemon-reload")
