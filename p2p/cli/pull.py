@@ -152,6 +152,15 @@ class _Options:
     "--bareuseronly-files",
     reason="a repository of mode bare-user-only takes no other files",
 )
+@refuse("--disable-retry-on-network-errors", reason="give --network-retries=0")
+@refuse(
+    *("--low-speed-limit-bytes", "--low-speed-time-seconds"),
+    reason="a source that stalls is noticed and left in any case",
+)
+@refuse(
+    "--max-outstanding-fetcher-requests",
+    reason="how many requests run at once is found by itself",
+)
 @refuse("--update-frequency", reason="the display has its own rhythm; see --json")
 @json_option
 def pull(  # noqa: PLR0913

@@ -76,6 +76,7 @@ from p2p.trust.sign import (
 )
 @refuse(
     *("--selinux-policy", "-P", "--selinux-policy-from-base"),
+    "--selinux-labeling-epoch",
     reason="labels are taken as they are in the tree",
 )
 @refuse(
@@ -92,7 +93,8 @@ from p2p.trust.sign import (
     *("--gpg-sign", "--gpg-homedir"),
     reason="sign with `ostree gpg-sign` after the commit",
 )
-@refuse("--sign", "--sign-type", reason="give --sign-key=FILE")
+@refuse("--sign", "--sign-type", "--sign-from-file", reason="give --sign-key=FILE")
+@refuse("--generate-composefs-metadata", reason="use `ostree commit` for composefs")
 @refuse("--fsync", reason="the repository's core.fsync decides")
 @click.argument("tree", required=False, type=click.Path(exists=True, file_okay=False))
 def commit(  # noqa: PLR0913
@@ -205,8 +207,14 @@ def _signer(keys: list[SecretKey]) -> Signer | None:
 @click.command
 @repo_option
 @refuse("--print-related", "--print-variant-type", "--raw", reason="see --json")
-@refuse("--print-metadata-key", "--print-sizes", reason="see --json")
-@refuse("--print-detached-metadata-key", reason="signatures are counted; see --json")
+@refuse(
+    *("--print-metadata-key", "--print-sizes", "--print-hex", "--list-metadata-keys"),
+    reason="see --json",
+)
+@refuse(
+    *("--print-detached-metadata-key", "--list-detached-metadata-keys"),
+    reason="signatures are counted; see --json",
+)
 @refuse("-B", "--no-byteswap", reason="numbers are shown as they are meant")
 @refuse(
     *("--gpg-homedir", "--gpg-verify-remote"),

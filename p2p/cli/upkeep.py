@@ -27,6 +27,12 @@ _SHOWN = 20
     help="Remove damaged objects, so that a pull completes their commits.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print problems only.")
+@refuse("--delete", reason="give --repair")
+@refuse("--add-tombstones", reason="use `ostree fsck` for it")
+@refuse(
+    *("--all", "--verify-bindings", "--verify-back-refs"),
+    reason="what a ref is bound to is looked at always, and told",
+)
 @json_option
 def fsck(*, repo_path: str, repair: bool, quiet: bool, as_json: bool) -> None:
     """Recompute every object and follow every commit.
@@ -136,7 +142,21 @@ def _seconds(text: str | None) -> int | None:
 @click.option("-H", "--require-hardlinks", is_flag=True, help="Fail rather than copy.")
 @click.option("-C", "--force-copy", is_flag=True, help="Make no hard links.")
 @click.option("--fsync", is_flag=True, help="Wait until all is on the disk.")
-@refuse("--whiteouts", reason="use `ostree checkout` for container layers")
+@refuse(
+    *("--whiteouts", "--process-passthrough-whiteouts"),
+    reason="use `ostree checkout` for container layers",
+)
+@refuse(
+    *("--selinux-policy", "--selinux-prefix"),
+    reason="labels are those of the commit",
+)
+@refuse(
+    *("--composefs", "--composefs-noverity"),
+    reason="use `ostree checkout` for composefs",
+)
+@refuse("--bareuseronly-dirs", reason="see --user-mode")
+@refuse("--allow-noent", reason="a path that is not there is an error here")
+@refuse("--disable-cache", reason="nothing is cached")
 @refuse("--union-identical", reason="use `ostree checkout` for it")
 @refuse("--from-stdin", reason="give one commit at a time")
 @refuse("--from-file", reason="give one commit at a time")

@@ -416,7 +416,10 @@ def test_a_local_repository_that_is_none_is_named(
 
 # -- every option is taken or refused ----------------------------------------------
 
-COMMANDS = ("pull", "commit", "init", "show", "ls", "remote add")
+COMMANDS = (
+    *("pull", "commit", "init", "show", "ls", "checkout", "fsck", "prune"),
+    "remote add",
+)
 NOT_OURS = {"--help"}
 
 
