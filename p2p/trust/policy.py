@@ -49,8 +49,7 @@ class Clock:
     Attributes:
         now: what the clock says.
         trusted: whether it was set from a source that is believed.
-        floor: a time that has passed for certain: the greater of the build time and
-            the newest timestamp that `raise_floor` let through.
+        floor: a time that has passed for certain, see `p2p.trust.clock`.
 
     """
 
@@ -145,17 +144,6 @@ def check_clock(timestamp: int, clock: Clock) -> ClockCheck:
             f"this device's clock: {format_time(int(clock.now))}"
         )
     return ClockCheck.PASSED
-
-
-def raise_floor(clock: Clock, timestamp: int, check: ClockCheck) -> int:
-    """Return the clock's floor after a verified commit.
-
-    Only what a trusted clock confirmed counts, and never more than the clock says:
-    a floor that lies ahead would switch the check off.
-    """
-    if check is not ClockCheck.PASSED:
-        return clock.floor
-    return max(clock.floor, min(timestamp, int(clock.now)))
 
 
 def check_not_revoked(checksum: Checksum, withdrawn: Collection[Checksum]) -> None:

@@ -14,7 +14,6 @@ from p2p.trust.policy import (
     check_not_older,
     check_not_revoked,
     format_time,
-    raise_floor,
 )
 from tests.trust.samples import TIME, make_commit
 
@@ -158,26 +157,6 @@ def test_a_clock_that_proves_nothing_skips_the_check_and_says_so(
     behind = Clock(now=0.0, trusted=True, floor=TIME)
     assert check_clock(timestamp, untrusted) is ClockCheck.CLOCK_UNTRUSTED
     assert check_clock(timestamp, behind) is ClockCheck.CLOCK_BEHIND
-
-
-def test_a_confirmed_commit_raises_the_floor() -> None:
-    clock = Clock(now=TIME + 9.5, trusted=True, floor=TIME - 9)
-    assert raise_floor(clock, TIME, ClockCheck.PASSED) == TIME
-    assert raise_floor(clock, TIME - 50, ClockCheck.PASSED) == TIME - 9
-
-
-def test_the_floor_never_rises_above_the_clock() -> None:
-    clock = Clock(now=TIME + 9.5, trusted=True, floor=TIME - 9)
-    floor = raise_floor(clock, TIME + 3600, ClockCheck.PASSED)
-    assert floor == TIME + 9
-    after = Clock(now=TIME + 9.5, trusted=True, floor=floor)
-    assert check_clock(TIME, after) is ClockCheck.PASSED
-
-
-def test_what_no_clock_confirmed_does_not_raise_the_floor() -> None:
-    clock = Clock(now=float(TIME), trusted=False, floor=5)
-    assert raise_floor(clock, 2**64 - 1, ClockCheck.CLOCK_UNTRUSTED) == 5
-    assert raise_floor(clock, 2**64 - 1, ClockCheck.CLOCK_BEHIND) == 5
 
 
 @pytest.mark.parametrize(
