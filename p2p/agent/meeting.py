@@ -257,7 +257,9 @@ async def _open_listener(options: MeetingOptions) -> Listener:
         return await Listener.open(0, host=options.host)
 
 
-async def _search(meeting: Meeting, key: AdvertKey, options: MeetingOptions) -> None:
+async def _search(
+    meeting: Meeting, key: AdvertKey | None, options: MeetingOptions
+) -> None:
     """Search by mDNS until cancelled; where that cannot be, the rest goes on."""
     neighbours = meeting.neighbours
     settings = Settings(choice=options.choice)

@@ -31,15 +31,17 @@ NEWCOMER_SECONDS = 2.0
 YIELD_SECONDS = 1.0
 
 
-def read_advert_key(fleet: Fleet | None) -> AdvertKey:
-    """Return what adverts are keyed with.
+def read_advert_key(fleet: Fleet | None) -> AdvertKey | None:
+    """Return what adverts are keyed with; None for a fleet that has no secret.
 
     Raises:
         ConfigError: the fleet's secret cannot be read or is too short.
 
     """
-    if fleet is None or fleet.secret is None:
+    if fleet is None:
         return AdvertKey.open()
+    if fleet.secret is None:
+        return None
     try:
         with open(fleet.secret, "rb") as file:
             return AdvertKey.fleet(file.read(4096).strip())
@@ -55,12 +57,15 @@ class Searching:
         discovery: Discovery,
         neighbours: Neighbours,
         sharing: Sharing,
-        key: AdvertKey,
+        key: AdvertKey | None,
         *,
         port: int,
         site: str,
     ) -> None:
-        """Dial for `neighbours`, and say what `sharing` has."""
+        """Dial for `neighbours`, and say what `sharing` has.
+
+        Without a key nothing is said but where this device is: anybody could read it.
+        """
         self._discovery = discovery
         self._neighbours = neighbours
         self._sharing = sharing
@@ -106,6 +111,9 @@ class Searching:
             await self._stale.wait()
 
     def _make_advert(self) -> Advert:
+        instance, epoch = self._neighbours.instance, self._neighbours.epoch
+        if self._key is None:
+            return AdvertKey.open().make(instance, epoch=epoch)
         complete: list[Item] = []
         partial: list[Item] = []
         for commit in self._sharing.commits():
@@ -113,16 +121,16 @@ class Searching:
             held.append(commit.checksum)
         complete += [Ref(ref, collection) for ref, collection in self._sharing.refs()]
         return self._key.make(
-            self._neighbours.instance,
+            instance,
             site=self._site,
-            epoch=self._neighbours.epoch,
+            epoch=epoch,
             complete=complete,
             partial=partial,
         )
 
     def _is_of_site(self, advert: Advert) -> bool:
         """Whether a neighbour is of this site, or does not say of which."""
-        if not self._site or advert.site is None:
+        if self._key is None or not self._site or advert.site is None:
             return True
         return self._key.at_site(advert, self._site)
 
