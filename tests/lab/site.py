@@ -88,6 +88,12 @@ class Device:
 
     def pulled(self) -> Any:
         """What the pull says once it is complete."""
+        result = self.ended()
+        assert "error" not in result, result
+        return result
+
+    def ended(self) -> Any:
+        """What the pull says once it is complete or has given up."""
         return json.loads(self._line())
 
     def signal(self, number: int) -> None:
