@@ -7,7 +7,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -407,12 +408,15 @@ def deployable(top: Path, version: str) -> Path:
     return origin.repo
 
 
-def stage_and_publish(source: Path, target: Path) -> None:
+def stage_and_publish(
+    source: Path, target: Path, *, staged: Callable[[], None] = lambda: None
+) -> None:
     """As an agent does it: through the writer, with the publisher it chooses."""
     commit = main_of(source)
     with WriterService(Repo.open(target)) as service:
         for request in requests(read_objects(source, Form.CANONICAL), cut=0):
             assert service.handle(request) == Done()
+        staged()
         request = Publish(
             remote="o", commits=((commit, "main"),), refs=((MAIN, commit),)
         )
@@ -488,13 +492,19 @@ def test_pruning_while_commits_are_staged_and_published_costs_nothing(
     ours.remote_add("o", "http://localhost/")
     prune = ("ostree", "prune", "--refs-only", f"--repo={ours.repo}")
     with running(*prune) as statuses:
+
+        def wait_for_a_prune() -> None:
+            """Wait until one ran that began after now."""
+            ran = len(statuses)
+            while len(statuses) < ran + 2:
+                time.sleep(0.01)
+
         for origin in origins:
-            stage_and_publish(origin, ours.repo)
+            stage_and_publish(origin, ours.repo, staged=wait_for_a_prune)
             # What the ref named before goes meanwhile; what it names now is whole.
             assert closure(ours.repo, main_of(origin)).missing == frozenset()
     assert_whole(ours.repo)
     assert set(statuses) == {0}
-    assert len(statuses) > 3
     ours.fsck()
 
 
