@@ -11,8 +11,9 @@ from p2p.errors import Error, NoSourceError
 from p2p.ostree.objects import ObjectName
 from p2p.swarm.action import Reason
 
-# With neighbours that may yet get it from somewhere, or come back.
-GIVE_UP_SECONDS = 30.0
+# With neighbours that may yet get it from somewhere, or come back. Longer than the
+# longest rest of one that failed (`Tuning.longest_rest`): it is asked again after it.
+GIVE_UP_SECONDS = 60.0
 _PAUSE_SECONDS = 0.5
 
 
