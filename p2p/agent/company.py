@@ -12,14 +12,15 @@ import trio
 from p2p.agent.fetching import Fetching
 from p2p.agent.neighbourhood import Neighbourhood, Nobody
 from p2p.agent.scratch import Scratch
-from p2p.agent.sharing import Sharing, load_complete
+from p2p.agent.sharing import SharedCommit, Sharing, load_complete
 from p2p.agent.survey import Survey
 from p2p.agent.writing import Writer
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm.scheduler import Scheduler
 from p2p.web.client.origin import Origin
-from p2p.wire.messages import DeviceId
+from p2p.wire.bitmap import sort_closure
+from p2p.wire.messages import DeviceId, Held
 
 NUMBER_AFTER_SECONDS = 0.3
 _ALONE = DeviceId("0" * 64)
@@ -80,8 +81,7 @@ class Company:
                 return []
             # Small updates are over before a map of them is of use to anybody.
             await trio.sleep(NUMBER_AFTER_SECONDS)
-            holdings = survey.holdings
-            whole = await trio.to_thread.run_sync(load_complete, holdings, commit)
+            whole = await _number(survey, commit)
             if self.sharing is not None:
                 self.sharing.number(whole, survey.not_here())
             return whole.closure
@@ -120,3 +120,12 @@ class Company:
                 )
                 self.sharing.add(shared)
             self.sharing.add_ref(ref, collection, commit)
+
+
+async def _number(survey: Survey, commit: Checksum) -> SharedCommit:
+    """Return a commit all of whose directories are here, its objects in order."""
+    if survey.closure.is_of_one:
+        closure = sort_closure(survey.closure.named)
+        return SharedCommit(commit, Held.COMPLETE, closure)
+    # Something was passed over, or belongs to another commit: look at the disk.
+    return await trio.to_thread.run_sync(load_complete, survey.holdings, commit)

@@ -256,9 +256,9 @@ class Fetching:
         size = self._scratch.size(name)
         self.from_peers.add(size)
         if name.type is ObjectType.FILE:
-            self._stager.add_file(name, size, self._scratch.units(name))
+            self._stager.add_file(name, size, self._scratch.pieces(name))
             return
-        data = b"".join(self._scratch.units(name))
+        data = b"".join(self._scratch.pieces(name))
         if self._read_directory(name, data):
             self._stager.add(name, Form.CANONICAL, data, credit=False)
 

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from p2p.ostree.objects import ObjectName
 from p2p.wire.limits import UNIT_BYTES
 
+# What the writer gets at once: each call wakes another thread or process.
+PIECE_BYTES = 4 * UNIT_BYTES
+
 
 class Scratch:
     """Unfinished large objects; nothing of them outlives the process."""
@@ -52,10 +55,10 @@ class Scratch:
         """Return how long an object is as a whole."""
         return self._sizes[name]
 
-    def units(self, name: ObjectName) -> Iterator[bytes]:
-        """Yield all units of a complete object in order."""
-        for offset in range(0, self._sizes[name], UNIT_BYTES):
-            yield self.read(name, offset, UNIT_BYTES)
+    def pieces(self, name: ObjectName) -> Iterator[bytes]:
+        """Yield a complete object from its start to its end."""
+        for offset in range(0, self._sizes[name], PIECE_BYTES):
+            yield self.read(name, offset, PIECE_BYTES)
 
     def discard(self, name: ObjectName) -> None:
         """Forget an object."""

@@ -25,7 +25,7 @@ from p2p.swarm.event import UnitsHad
 from p2p.wire import bitmap
 from p2p.wire import messages as m
 from p2p.wire.hashes import statement
-from p2p.wire.limits import MAX_BATCH_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
+from p2p.wire.limits import BATCH_BYTES, MAX_BATCH_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
 
 STATUS_SECONDS = 0.2
 # Read from the disk at once: changing threads costs as much as reading some files.
@@ -266,7 +266,8 @@ class Server:
 def _expected_bytes(request: m.Request) -> int:
     match request:
         case m.Want(_, max_bytes, _):
-            return max_bytes
+            # A limit: who asks knows the sizes and puts so much into a batch.
+            return min(max_bytes, BATCH_BYTES)
         case m.GetUnit(_, _, _, length):
             return length
     return 0

@@ -26,6 +26,9 @@ PING_AFTER_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
 # Two units: one on its way while the next one waits.
 QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
+# What goes into one write: each costs a turn of the loop and a call of the kernel, and
+# what is in it can be neither overtaken nor cancelled.
+WRITE_BYTES: Final = UNIT_BYTES
 # How long last words may take, and what was queued before them.
 FAREWELL_SECONDS: Final = 1.0
 LEAVE_SECONDS: Final = 6.0
@@ -143,9 +146,8 @@ class Session:
 
     async def _write(self, whole: trio.CancelScope) -> None:
         while True:
-            buffers = self.connection.data_to_send()
-            if buffers:
-                data = b"".join(buffers)
+            data = self._next_data()
+            if data:
                 self.sent_bytes += len(data)
                 await self._stream.send_all(data)
                 self._drained.set()
@@ -156,6 +158,15 @@ class Session:
             else:
                 self._wake = trio.Event()
                 await self._wake.wait()
+
+    def _next_data(self) -> bytes:
+        """Return the bytes for one write; nothing if nothing waits."""
+        buffers: list[bytes | memoryview] = []
+        size = 0
+        while size < WRITE_BYTES and (more := self.connection.data_to_send()):
+            buffers += more
+            size += sum(map(len, more))
+        return b"".join(buffers)
 
     async def _say_last(self, bye: m.Bye) -> None:
         """Send BYE and end our direction, if the peer still reads."""

@@ -26,8 +26,8 @@ from p2p.net.failure import socket_failure, tls_failure
 from p2p.net.transport import OneTask, Transport, closed_here, torn
 
 RECEIVE_BYTES: Final = 1 << 18
-# What is encrypted before it is sent: four records of TLS.
-SLICE_BYTES: Final = 1 << 16
+# What is encrypted before it is sent: sixteen records of TLS.
+SLICE_BYTES: Final = 1 << 18
 # How long last words may take to be read.
 LINGER_SECONDS: Final = 1.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)

@@ -49,7 +49,7 @@ class ObjectWriter(Protocol):
 
     path: str
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add content."""
 
     def finish(self) -> None:
@@ -68,7 +68,7 @@ class _RegularFile:
             path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
         )
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         written = os.write(self._fd, data)
         while written < len(data):
             data = data[written:]
@@ -110,7 +110,7 @@ class _ArchiveWriter(_RegularFile):
         )
         self._begin(header.serialize_filez(size))
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if self._deflater is not None and (packed := self._deflater.compress(data)):
             super().write(packed)
 
@@ -195,7 +195,7 @@ class _SymlinkWriter:
         self._owned = owned
         os.symlink(header.symlink_target, path)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         raise FormatError(f"symbolic link with {len(data)} bytes of content")
 
     def finish(self) -> None:
@@ -324,9 +324,12 @@ class ContentReader:
             yield from self._inflate(self._fd)
             return
         left = self.size
-        while piece := os.read(self._fd, READ_BYTES):
+        # One byte more is asked for, which tells the end without another call.
+        while left >= 0 and (piece := os.read(self._fd, min(READ_BYTES, left + 1))):
             left -= len(piece)
             yield piece
+            if not left:
+                break
         if left:
             raise FormatError(f"file changed its size by {-left} bytes while read")
 
@@ -387,12 +390,15 @@ def _open_archive(path: str) -> ContentReader:
 
 
 def _open_bare(path: str, mode: RepoMode, *, disable_xattrs: bool) -> ContentReader:
-    status = os.lstat(path)
-    if stat.S_ISLNK(status.st_mode):
-        return ContentReader(
-            _bare_header(path, status, mode, disable_xattrs=disable_xattrs), 0, None
-        )
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        # A symbolic link: few are, and most modes have none.
+        status = os.lstat(path)
+        header = _bare_header(path, status, mode, disable_xattrs=disable_xattrs)
+        return ContentReader(header, 0, None)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

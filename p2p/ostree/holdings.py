@@ -8,6 +8,7 @@ from dataclasses import replace
 from p2p.errors import DamagedObjectError, ObjectNotFoundError
 from p2p.ostree.config import RepoMode
 from p2p.ostree.content import ContentReader
+from p2p.ostree.disk import exists
 from p2p.ostree.objects import Checksum, Commit, DirTree, ObjectName, ObjectType
 from p2p.ostree.repo import Repo
 
@@ -66,11 +67,12 @@ class Holdings:
             except FileNotFoundError:
                 continue
         # A parent repository is looked into by `has` only.
-        return 0 if self._target.has(name) else None
+        is_parental = self._target.config.parent is not None
+        return 0 if is_parental and self._target.has(name) else None
 
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is staged or in the repository."""
-        return os.path.lexists(self._stage.object_path(name)) or self._target.has(name)
+        return exists(self._stage.object_path(name)) or self._target.has(name)
 
     def load_metadata(self, name: ObjectName) -> bytes:
         """Return a metadata object; errors as `Repo.load_metadata`."""

@@ -341,7 +341,7 @@ class FileHeader:
 
     def frame(self) -> bytes:
         """Return the framed header: the canonical form's bytes before the content."""
-        return frame_header(self.serialize())
+        return _frame(self)
 
     def serialize_filez(self, size: int) -> bytes:
         """Return the framed `(tuuuusa(ayay))` that begins a `.filez` file."""
@@ -356,6 +356,12 @@ class FileHeader:
             self.symlink_target,
             _serialize_xattrs(self.xattrs),
         )
+
+
+@lru_cache(maxsize=4096)
+def _frame(header: FileHeader) -> bytes:
+    # Thousands of files have the same.
+    return frame_header(header.serialize())
 
 
 FRAME_BYTES = 8

@@ -24,7 +24,7 @@ from p2p.errors import (
 from p2p.ostree import config as configuration
 from p2p.ostree.config import RemoteConfig, RepoConfig, RepoMode
 from p2p.ostree.content import ContentReader, ContentStyle
-from p2p.ostree.disk import write_file, writing
+from p2p.ostree.disk import exists, write_file, writing
 from p2p.ostree.keyfile import KeyFile
 from p2p.ostree.lock import locked
 from p2p.ostree.objects import (
@@ -162,7 +162,7 @@ class Repo:
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is here (or in the parent repository)."""
         for repo in self._lineage:  # noqa: SIM110 (asked for every object)
-            if os.path.lexists(repo.object_path(name)):
+            if exists(repo.object_path(name)):
                 return True
         return False
 

@@ -26,6 +26,7 @@ from p2p.errors import (
 from p2p.ostree.content import ObjectWriter, PlainWriter
 from p2p.ostree.disk import (
     disk_error,
+    exists,
     sync_directory,
     sync_file,
     syncfs,
@@ -191,7 +192,7 @@ class Stage:
 
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is staged."""
-        return os.path.lexists(self.repo.object_path(name))
+        return exists(self.repo.object_path(name))
 
     def put(self, name: ObjectName, data: bytes) -> None:
         """Verify a whole object in canonical form and keep it.
@@ -218,7 +219,7 @@ class Stage:
         header, begin = split_canonical(data)
         with self.keeping(name):
             writer = self.create(header, len(data) - begin)
-            self._store(name, writer, data[begin:])
+            self._store(name, writer, memoryview(data)[begin:])
 
     def put_commitmeta(self, commit: Checksum, data: bytes) -> None:
         """Store a commit's detached metadata, replacing what was there."""
@@ -226,7 +227,9 @@ class Stage:
         with self.keeping(name):
             self._store(name, PlainWriter(self._room.new_path()), data)
 
-    def _store(self, name: ObjectName, writer: ObjectWriter, data: bytes) -> None:
+    def _store(
+        self, name: ObjectName, writer: ObjectWriter, data: bytes | memoryview
+    ) -> None:
         try:
             self.account(len(data))
             if data:

@@ -51,6 +51,7 @@ class Closure:
     load_baseline: Callable[[Checksum], DirTree] | None = None
     named: set[ObjectName] = field(default_factory=set)
     unread: set[Checksum] = field(default_factory=set)
+    _commits: int = 0
     _children: dict[Checksum, tuple[int, tuple[Checksum, ...]]] = field(
         default_factory=dict
     )
@@ -61,6 +62,7 @@ class Closure:
     ) -> list[ObjectName]:
         """Return the objects that the commit itself names for the first time."""
         fresh: list[ObjectName] = []
+        self._commits += 1
         if baseline is not None:
             self._beside[commit.root_dirtree] = baseline.root_dirtree
         self._name_dirtree(commit.root_dirtree, fresh)
@@ -120,6 +122,11 @@ class Closure:
                 )
             self.named.add(name)
             fresh.append(name)
+
+    @property
+    def is_of_one(self) -> bool:
+        """Tell whether what is named is all of one commit, once its trees are read."""
+        return self._commits == 1 and not self._beside and not self.unread
 
     def check_bounds(self, commit: Commit) -> int:
         """Return how many paths a commit unfolds to, all its directories read.

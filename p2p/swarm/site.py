@@ -294,19 +294,22 @@ class Site:
             taken = tuple(sizes)
         else:
             taken = tuple(item for item in sizes if moved >> item & 1)
+        landed, expected = self.landed, self.catalogue.sizes
+        byte_count = 0
         for item in taken:
             size = sizes[item]
-            self.landed[item] = Landed(giver, size)
-            self.backlog += size
+            landed[item] = Landed(giver, size)
+            byte_count += size
             if is_exact:
-                if self.catalogue.sizes[item] not in {0, size}:
+                if expected[item] != size and expected[item]:
                     self.mistold |= 1 << item
                 self.catalogue.learn_size(item, size)
             self.settle(item, from_origin=giver is None)
+        self.backlog += byte_count
         if taken:
-            names = tuple(self.catalogue.names[item] for item in taken)
+            names = tuple([self.catalogue.names[item] for item in taken])
             self.emit(Accept(names, giver))
-        self.tally.duplicate += sum(sizes.values()) - sum(sizes[k] for k in taken)
+        self.tally.duplicate += sum(sizes.values()) - byte_count
         return taken
 
     def settle(self, item: int, *, from_origin: bool) -> None:
