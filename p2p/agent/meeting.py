@@ -32,7 +32,7 @@ from p2p.net.identity import Identity, fleet_identity, open_identity
 from p2p.net.interfaces import Choice
 from p2p.net.listener import Listener
 from p2p.net.session import Session
-from p2p.net.target import Target
+from p2p.net.target import DEFAULT_PORT, Target
 from p2p.net.tls import Endpoint
 from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.disk import write_file, writing
@@ -93,6 +93,7 @@ class MeetingOptions:
             site=config.site,
             host=config.listen_host or None,
             port=config.listen_port,
+            any_port=config.mdns and config.listen_port == DEFAULT_PORT,
             peers=config.peers,
             mdns=config.mdns,
             choice=Choice(only=config.interfaces, never=config.never_interfaces),

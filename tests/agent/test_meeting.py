@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2p.agent.config import AgentConfig
 from p2p.agent.meeting import MeetingOptions, next_epoch, open_meeting
 from p2p.errors import ConfigError, RepositoryError
 from p2p.net.target import Target
@@ -94,3 +95,11 @@ async def test_a_new_key_after_damage_is_said(tmp_path: Path, repo: Repo) -> Non
     async with open_meeting(holdings, options(tmp_path)) as meeting:
         (problem,) = meeting.problems()
     assert "a new device key was made" in problem
+
+
+def test_several_agents_on_a_host_need_no_configuration_of_ports() -> None:
+    config = AgentConfig(repo="/repo", state="/state", socket="/socket")
+    assert MeetingOptions.of(config).any_port
+    # Where mDNS tells nobody the port, or it was chosen, another one is no use.
+    assert not MeetingOptions.of(replace(config, mdns=False)).any_port
+    assert not MeetingOptions.of(replace(config, listen_port=4711)).any_port
