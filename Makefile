@@ -3,6 +3,7 @@
 # make dev     only the virtual environment, .venv
 # make check   what `make test` runs, without installing system packages
 # make fix     format, and repair what ruff can repair
+# make lab     only the tests between hosts: network namespaces, real mDNS, thin links
 # make long    the tests that take minutes each, and those of `make oracle`
 # make oracle  compare with the ostree of the next Debian release
 # make install-service   the systemd service, below DESTDIR; see docs/operations.md
@@ -19,7 +20,7 @@ CORE := p2p/ostree/filez.py \
     p2p/trust/sign.py \
     p2p/wire/*.py
 
-.PHONY: test check dev system trees fix lint types imports suite long oracle demo bench \
+.PHONY: test check dev system trees fix lint types imports suite lab long oracle demo bench \
     install-service
 .NOTPARALLEL:
 
@@ -56,6 +57,9 @@ suite: dev
 	$(BIN)/coverage report
 	$(BIN)/coverage report --fail-under=100 \
 	    --include=$(subst $(empty) $(empty),$(comma),$(CORE))
+
+lab: dev system
+	$(BIN)/pytest -n 2 --dist load tests/lab
 
 long: dev system trees oracle
 	$(BIN)/pytest -m long

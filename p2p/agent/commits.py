@@ -200,7 +200,8 @@ class Commits:
             return [(offer.commit, offer.commitmeta)], Source.NEIGHBOUR
         origin = self._origin
         if origin is None:
-            return await self._ask_neighbours(checksum), Source.NEIGHBOUR
+            found = await self._ask_neighbours(checksum)
+            return found or self._load_here(name), Source.NEIGHBOUR
 
         async def ask_others() -> Found | None:
             offers = await self._ask_neighbours(checksum)
@@ -219,6 +220,13 @@ class Commits:
         if detached is None:
             detached = self._holdings.load_commitmeta(name.checksum)
         return [(self._holdings.load_metadata(name), detached)], Source.ORIGIN
+
+    def _load_here(self, name: ObjectName) -> list[tuple[bytes, bytes | None]]:
+        """Return what an earlier pull left of a commit, or nothing."""
+        if not self._holdings.has(name):
+            return []
+        detached = self._holdings.load_commitmeta(name.checksum)
+        return [(self._holdings.load_metadata(name), detached)]
 
     async def _ask_neighbours(
         self, checksum: Checksum

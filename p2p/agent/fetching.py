@@ -71,7 +71,7 @@ class Fetching:
     ) -> None:
         """Fetch in `form` from the origin.
 
-        `verified` hears of what was staged. `named` is called once all directories
+        `verified` hears of what is here. `named` is called once all directories
         are here, and returns the commit's closure.
         """
         self.scheduler = scheduler
@@ -117,6 +117,7 @@ class Fetching:
 
         """
         self._commit = commit
+        self._share_found()
         self.want(commit)
         if self._survey.complete:
             return
@@ -129,6 +130,12 @@ class Fetching:
                 nursery.start_soon(self._listen_to, self._origin)
             await self._finished.wait()
             nursery.cancel_scope.cancel()
+
+    def _share_found(self) -> None:
+        """Give neighbours what an earlier pull left: they may lack just that."""
+        names = self._survey.take_found()
+        if names:
+            self._verified(names)
 
     async def _know_closure(self) -> None:
         """Number the commit's objects once they are known, for neighbours' maps."""
@@ -249,6 +256,7 @@ class Fetching:
         except IntegrityError:
             self.tell(e.ObjectRejected(name))
             return False
+        self._share_found()
         self.want(self._commit)
         return True
 

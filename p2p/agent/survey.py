@@ -41,6 +41,7 @@ class Survey:
 
     Attributes:
         local: what was here already, without what is unchanged from a baseline.
+        found: the objects that `local` counts, until they are taken.
         missing_metadata, missing_content: to be fetched, in this order.
         cached: to be copied from other repositories of this machine.
         awaited: asked for, or received and not staged yet.
@@ -56,6 +57,7 @@ class Survey:
     on_cached: Callable[[], None] | None = None
     closure: Closure = field(init=False)
     local: Tally = field(default_factory=Tally)
+    found: list[ObjectName] = field(default_factory=list)
     missing_metadata: deque[ObjectName] = field(default_factory=deque)
     missing_content: deque[ObjectName] = field(default_factory=deque)
     cached: deque[ObjectName] = field(default_factory=deque)
@@ -127,6 +129,7 @@ class Survey:
                     stack += self.closure.add_dirtree(name.checksum, tree)
             if size is not None:
                 self.local.add(size)
+                self.found.append(name)
             elif self.elsewhere is not None and self.elsewhere(name):
                 self.cached.append(name)
             else:
@@ -153,6 +156,11 @@ class Survey:
         self.awaited.discard(name)
         if name.type is ObjectType.DIRTREE:
             self.awaited_directories.discard(name)
+
+    def take_found(self) -> list[ObjectName]:
+        """Return what was found here since this was asked last."""
+        names, self.found = self.found, []
+        return names
 
     def take_cached(self) -> deque[ObjectName]:
         """Return all that is to be copied now; it counts as awaited."""

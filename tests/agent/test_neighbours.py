@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+import trio
 
+from p2p.agent.request import PullRequest, Wanted
 from p2p.errors import NoSourceError, RollbackError, SignatureError
 from p2p.ostree.config import RepoMode
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
-from tests.agent.devices import REF, Publisher, pull, sharing
+from tests.agent.devices import REF, Publisher, pull, puller, sharing
 from tests.oracle import closure, dangling, walk_objects
+from tests.oracle.walker import object_files
 from tests.trees import MIB, random_tree
 
 NOWHERE = "http://127.0.0.1:9/"
@@ -77,6 +80,32 @@ async def test_two_holders_of_different_modes_share_the_work(
         ]
     assert_whole(device, commit)
     del given
+
+
+async def test_two_that_have_half_each_complete_each_other(
+    tmp_path: Path, publisher: Publisher, tree: Path
+) -> None:
+    commit = publisher.commit(tree)
+    halves = []
+    for number in range(2):
+        half = await holder(publisher, tmp_path / f"half{number}", tree)
+        (Path(half.path) / "state" / f"{commit}.commitpartial").touch()
+        for path, checksum, kind in list(object_files(Path(half.path))):
+            if not kind.startswith("commit") and int(checksum[0], 16) % 2 == number:
+                path.unlink()
+        halves.append(half)
+    request = PullRequest(wanted=(Wanted(REF, commit),))
+    async with (
+        puller(halves[0], origin=False, request=request) as one,
+        puller(
+            halves[1], peers=(one.meeting.port,), origin=False, request=request
+        ) as two,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(one.run)
+        nursery.start_soon(two.run)
+    for half in halves:
+        assert_whole(half, commit)
 
 
 async def test_a_head_signed_by_a_stranger_is_refused_before_any_content(

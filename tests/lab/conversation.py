@@ -1,11 +1,11 @@
 """Talking with a program of the lab: a line of JSON each way, with time limits."""
 
 import json
-import queue
 import subprocess
-import threading
 from collections.abc import Callable
 from typing import Any
+
+from tests.lab.lines import Lines
 
 Fact = dict[str, Any]
 # Enough for an honest machine under load; nothing waits for it to pass.
@@ -18,14 +18,7 @@ class Conversation:
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
         self.heard: list[Fact] = []
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line)
-        self._lines.put(None)
+        self._lines = Lines(process)
 
     def say(self, **command: Any) -> None:
         """Send a command."""
@@ -52,8 +45,8 @@ class Conversation:
 
     def _next(self, wanted: str) -> Fact:
         try:
-            line = self._lines.get(timeout=PATIENCE_SECONDS)
-        except queue.Empty:
+            line = self._lines.next(PATIENCE_SECONDS)
+        except TimeoutError:
             raise TimeoutError(
                 f"no {wanted} within {PATIENCE_SECONDS:g} s, only {self.heard}"
             ) from None

@@ -9,13 +9,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from p2p.agent.config import AgentConfig
 from p2p.cli.local_api import ask
 from p2p.errors import AgentError
+from tests.lab.lines import Lines
 from tests.lab.namespaces import Host, Lab, open_lab
 from tests.oracle import Ostree, closure, dangling, walk_objects
 from tests.pulls import REF, REMOTE, Publisher, command, environment, p2p
@@ -42,12 +43,15 @@ class Device:
         host: where it is.
         path: of its repository, and beside it what its agent keeps.
         process: what runs there, if anything.
+        prefix: what its commands are run by.
 
     """
 
     host: Host
     path: Path
     process: "subprocess.Popen[str] | None" = None
+    prefix: tuple[str, ...] = ()
+    _lines: Lines = field(init=False, repr=False)
 
     @property
     def repo(self) -> Path:
@@ -61,15 +65,21 @@ class Device:
     def _start(self, *arguments: object) -> None:
         with (self.path / "log").open("a") as log:
             self.process = self.host.start(
-                *command(*arguments), stderr=log, environment=environment()
+                *self.prefix,
+                *command(*arguments),
+                stderr=log,
+                environment=environment(),
             )
+        self._lines = Lines(self.process)
 
     def _line(self) -> str:
         """The next line it prints; what it complained of if there is none."""
         assert self.process is not None
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
+        try:
+            line = self._lines.next(PATIENCE_SECONDS)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {self.log}") from None
+        if line is None:
             status = self.process.wait(PATIENCE_SECONDS)
             raise AssertionError(f"ended with {status}: {self.log}")
         return line
@@ -128,15 +138,23 @@ class Device:
         path.touch()
         return path
 
-    def status(self) -> Any:
-        """What the agent says of itself; nothing before it answers."""
+    def _ask(self, path: str, default: Any) -> Any:
         state = str(self.path / "state")
         socket = f"{state}/agent.sock"
         config = AgentConfig(repo=str(self.repo), state=state, socket=socket)
         try:
-            return ask(config, "/status")
+            return ask(config, path)
         except AgentError:
-            return {"branches": [], "starting": True}
+            return default
+
+    def status(self) -> Any:
+        """What the agent says of itself; nothing before it answers."""
+        return self._ask("/status", {"branches": [], "starting": True})
+
+    def peers(self) -> dict[str, Any]:
+        """Whom the agent meets, by device."""
+        peers = self._ask("/peers", {"peers": []})["peers"]
+        return {peer["device"]: peer for peer in peers}
 
     @property
     def last(self) -> Any:
@@ -193,10 +211,11 @@ class Site:
     treehub: "subprocess.Popen[str]"
     url: str
 
-    def device(self, name: str) -> Device:
-        """Add a device to the LAN."""
-        host = self.lab.host(name)
-        host.run("ip", "route", "add", "default", "via", self.gateway.address)
+    def device(self, name: str, host: Host | None = None) -> Device:
+        """Add a device to the LAN, or to a host of one that is there already."""
+        if host is None:
+            host = self.lab.host(name)
+            host.run("ip", "route", "add", "default", "via", self.gateway.address)
         path = self.path / name
         path.mkdir()
         device = Device(host, path)
