@@ -40,6 +40,9 @@ class Answer:
     async def send(self, waiting: Callable[[bool], None]) -> None:
         """Send everything; `waiting` is told when a wait for the client begins or ends.
 
+        Such a wait ends with whatever the client takes, however little; a wait for
+        one's turn is none.
+
         Raises what the link raises, and BrokenResourceError when a file has become
         shorter than was announced. A file is closed in any case.
         """
@@ -96,10 +99,11 @@ class Answer:
 
     async def _put(self, data: bytes) -> None:
         self.sent_bytes += len(data)
-        sent = self._link.send_now(data)
-        if sent < len(data):
+        view = memoryview(data)[self._link.send_now(data) :]
+        while view:
+            size = await self._link.turn(len(view))
             self._waiting(True)
-            await self._link.send(memoryview(data)[sent:])
+            view = view[await self._link.send_some(view[:size]) :]
             self._waiting(False)
 
     def _head(self, framing: str) -> bytes:

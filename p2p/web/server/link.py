@@ -14,6 +14,9 @@ from typing import Protocol
 import trio
 
 RECEIVE_BYTES = 1 << 17
+# Sent at once where only the whole shows that the client takes something: little
+# enough that a thin link does not look like a client that has stopped reading.
+TLS_SEND_BYTES = 1 << 16
 
 
 class Link(Protocol):
@@ -33,7 +36,13 @@ class Link(Protocol):
     def send_now(self, data: bytes) -> int:
         """Send what can be sent without waiting; return how many bytes."""
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def turn(self, size: int) -> int:
+        """Wait until something may be sent; return how much of `size`."""
+
+    async def send_some(self, data: memoryview) -> int:
+        """Send something once the client takes it; return how many bytes."""
+
+    async def send(self, data: bytes) -> None:
         """Send all of it."""
 
     async def send_end(self) -> None:
@@ -68,12 +77,20 @@ class PlainLink:
         except BlockingIOError:
             return 0
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def turn(self, size: int) -> int:
+        """Let all of it be sent."""
+        return size
+
+    async def send_some(self, data: memoryview) -> int:
+        """Send something once the client takes it; return how many bytes."""
+        await trio.lowlevel.wait_writable(self._socket)
+        return self.send_now(data)
+
+    async def send(self, data: bytes) -> None:
         """Send all of it."""
         view = memoryview(data)
         while view:
-            await trio.lowlevel.wait_writable(self._socket)
-            view = view[self.send_now(view) :]
+            view = view[await self.send_some(view) :]
 
     async def send_end(self) -> None:
         """Tell the client that nothing more will come."""
@@ -108,7 +125,16 @@ class TLSLink:
         """Send nothing: TLS cannot promise not to wait."""
         return 0
 
-    async def send(self, data: bytes | memoryview) -> None:
+    async def turn(self, size: int) -> int:
+        """Let a record or a few be sent: `send_some` sends them all or none."""
+        return min(size, TLS_SEND_BYTES)
+
+    async def send_some(self, data: memoryview) -> int:
+        """Send all of it."""
+        await self._stream.send_all(data)
+        return len(data)
+
+    async def send(self, data: bytes) -> None:
         """Send all of it."""
         await self._stream.send_all(data)
 

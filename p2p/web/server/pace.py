@@ -50,6 +50,8 @@ class PacedLink:
         self._link = link
         self._pace = pace
         self.peer = link.peer
+        # What waited for its turn and is not sent yet.
+        self._allowed = 0
 
     async def start(self) -> None:
         """Do what comes before the first byte of HTTP."""
@@ -63,13 +65,23 @@ class PacedLink:
         """Send nothing: everything waits its turn."""
         return 0
 
-    async def send(self, data: bytes | memoryview) -> None:
-        """Send all of it."""
-        view = memoryview(data)
-        for start in range(0, len(view), SLICE_BYTES):
-            part = view[start : start + SLICE_BYTES]
-            await self._pace.wait(len(part))
-            await self._link.send(part)
+    async def turn(self, size: int) -> int:
+        """Wait until a slice may be sent; return how long it is."""
+        if not self._allowed:
+            allowed = min(await self._link.turn(size), SLICE_BYTES)
+            await self._pace.wait(allowed)
+            self._allowed = allowed
+        return min(size, self._allowed)
+
+    async def send_some(self, data: memoryview) -> int:
+        """Send something of what `turn` has allowed; return how many bytes."""
+        sent = await self._link.send_some(data)
+        self._allowed -= sent
+        return sent
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it at once: it is not the body of an answer."""
+        await self._link.send(data)
 
     async def send_end(self) -> None:
         """Tell the client that nothing more will come."""

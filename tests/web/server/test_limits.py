@@ -106,6 +106,25 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
             await gone.wait()
 
 
+async def test_a_client_that_takes_its_answer_slowly_gets_it_to_the_end() -> None:
+    """No piece of it is through in the time that a client may take for nothing."""
+    length = 32 << 20
+
+    async def much(_request: Request) -> Response:
+        return Response(200, (), bytes(length))
+
+    async with serving(much, limits=QUICK) as server, await server.connect() as stream:
+        stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        await stream.send_all(GET)
+        began, got = trio.current_time(), 0
+        while got < length:
+            data = await stream.receive_some(1 << 20)
+            assert data, "cut off"
+            got += len(data)
+            await trio.sleep(QUICK.stall_seconds / 200)
+        assert trio.current_time() - began > QUICK.stall_seconds
+
+
 async def test_a_stream_may_pause_for_as_long_as_it_likes() -> None:
     """What is waited for then is not the client."""
 
