@@ -61,7 +61,7 @@ class Hello:
     seen_epoch: int = 0
     seen_seq: int = 0
     max_requests: int = 256
-    max_names: int = 4096
+    max_names: int = 16_384
     signing_key: bytes = b""
     abilities: frozenset[str] = frozenset()
     minor: int = MINOR_VERSION
