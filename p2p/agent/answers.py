@@ -21,7 +21,7 @@ from p2p.swarm import event as e
 from p2p.wire import messages as m
 from p2p.wire.bitmap import unpack
 from p2p.wire.hashes import statement
-from p2p.wire.limits import MAX_PAGE_HASHES, UNIT_BYTES
+from p2p.wire.limits import UNIT_BYTES
 
 # Keys of neighbours met in one update.
 MAX_SIGNERS = 4096
@@ -73,8 +73,8 @@ class Answers:
                 return lambda number: m.Watch(number, commit, count)
             case a.RequestBatch(_, _, names, limit):
                 return lambda number: m.Want(number, limit, names)
-            case a.RequestHashes(_, _, name, first):
-                return lambda number: m.GetHashes(number, name, first, MAX_PAGE_HASHES)
+            case a.RequestHashes(_, _, name, first, count):
+                return lambda number: m.GetHashes(number, name, first, count)
             case a.RequestUnit(_, _, name, unit):
                 start = unit * UNIT_BYTES
                 return lambda number: m.GetUnit(number, name, start, UNIT_BYTES)

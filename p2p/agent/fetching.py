@@ -292,10 +292,10 @@ class Fetching:
 
     # -- neighbours --------------------------------------------------------------
 
-    def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:
-        """A session is up; the peer signs unit hashes with this key, if any."""
-        self.answers.add_signer(peer, signing_key)
-        self.tell(e.PeerJoined(peer))
+    def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:
+        """A session is up, and this is what the peer said of itself."""
+        self.answers.add_signer(peer, hello.signing_key)
+        self.tell(e.PeerJoined(peer, hello.max_requests, hello.max_names))
 
     def left(self, peer: m.DeviceId) -> None:
         """It is over."""

@@ -61,7 +61,7 @@ class _Query:
 
     # -- what neighbours do ------------------------------------------------------
 
-    def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:  # noqa: ARG002
+    def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:  # noqa: ARG002
         self._queue.append(peer)
         self._changed.set()
 

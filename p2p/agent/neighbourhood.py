@@ -14,8 +14,8 @@ from p2p.wire import messages as m
 class Listening(Protocol):
     """What wants to know of neighbours: the fetching of a pull, while one runs."""
 
-    def joined(self, peer: m.DeviceId, signing_key: bytes) -> None:
-        """A session is up; the peer signs unit hashes with this key, if any."""
+    def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:
+        """A session is up, and this is what the peer said of itself."""
         ...
 
     def left(self, peer: m.DeviceId) -> None:

@@ -199,8 +199,9 @@ class Neighbours:
         """Tell somebody of all neighbours, who is there first."""
         self.listening = listening
         for peer, found in self._peers.items():
-            if found.is_of_site:
-                listening.joined(peer, _signing_key(found.session))
+            hello = found.session.connection.peer
+            if found.is_of_site and hello is not None:
+                listening.joined(peer, hello)
                 listening.message(peer, found.holdings)
 
     def end(self) -> None:
@@ -328,8 +329,9 @@ class Neighbours:
         session.send(self._sharing.message())
         self._change()
         self.on_up(InstanceId(contender.peer[0]))
-        if self.listening is not None and is_of_site:
-            self.listening.joined(peer, _signing_key(session))
+        hello = session.connection.peer
+        if self.listening is not None and is_of_site and hello is not None:
+            self.listening.joined(peer, hello)
         return True
 
     def _is_of_site(self, session: Session) -> bool:
@@ -465,8 +467,3 @@ class _Conversation:
 
 def _nobody(_: InstanceId) -> None:
     """Nobody wants to know who came."""
-
-
-def _signing_key(session: Session) -> bytes:
-    hello = session.connection.peer
-    return b"" if hello is None else hello.signing_key

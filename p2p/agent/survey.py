@@ -56,6 +56,7 @@ class Survey:
     elsewhere: Callable[[ObjectName], bool] | None = None
     on_cached: Callable[[], None] | None = None
     closure: Closure = field(init=False)
+    _lacks: Callable[[ObjectName], bool] = field(init=False)
     local: Tally = field(default_factory=Tally)
     found: list[ObjectName] = field(default_factory=list)
     missing_metadata: deque[ObjectName] = field(default_factory=deque)
@@ -67,6 +68,7 @@ class Survey:
 
     def __post_init__(self) -> None:
         self.closure = Closure(load_baseline=self.holdings.load_baseline)
+        self._lacks = self.holdings.glimpse().lacks
 
     def __repr__(self) -> str:
         missing = len(self.missing_metadata) + len(self.missing_content)
@@ -118,7 +120,7 @@ class Survey:
         stack = list(names)
         while stack:
             name = stack.pop()
-            size = self.holdings.size(name)
+            size = None if self._lacks(name) else self.holdings.size(name)
             if size is not None and name.type is ObjectType.DIRTREE:
                 try:
                     tree = self.holdings.load_dirtree(name.checksum)

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 from p2p.errors import FormatError, IntegrityError, LimitError
+from p2p.ostree.inflate import BROKEN, WBITS, inflater
 from p2p.ostree.objects import (
     FRAME_BYTES,
     FileHeader,
@@ -20,8 +21,6 @@ from p2p.ostree.objects import (
     split_filez_header,
 )
 
-# Raw deflate with the largest window, as libostree's OstreeZlibDecompressor.
-_WBITS = -15
 # `archive.zlib-level` of libostree's repository configuration.
 DEFAULT_LEVEL = 6
 STEP_BYTES = 1 << 18
@@ -46,7 +45,7 @@ class FilezReader:
         self._limit = limit
         self._buffer = b""
         self._left = 0
-        self._inflater = zlib.decompressobj(_WBITS)
+        self._inflater = inflater()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the canonical bytes that more `.filez` bytes complete.
@@ -82,8 +81,8 @@ class FilezReader:
     def _inflate(self, data: bytes) -> Iterator[bytes]:
         if data and self.header is not None and self.header.is_symlink:
             raise FormatError("file object: symbolic link with content")
-        inflater = self._inflater
-        while data and not inflater.eof:
+        stream = self._inflater
+        while data and not stream.eof:
             # One byte more than is left shows a stream that is too long.
             piece = self._step(data, min(self._left + 1, STEP_BYTES))
             self._left -= len(piece)
@@ -91,14 +90,14 @@ class FilezReader:
                 raise self._size_error("more")
             if piece:
                 yield piece
-            data = inflater.unconsumed_tail
-        if inflater.eof and (inflater.unused_data or data):
+            data = stream.unconsumed_tail
+        if stream.eof and (stream.unused_data or data):
             raise FormatError("file object: bytes after the end of the deflate stream")
 
     def _step(self, data: bytes, limit: int) -> bytes:
         try:
             return self._inflater.decompress(data, limit)
-        except zlib.error as error:
+        except BROKEN as error:
             raise FormatError(
                 f"file object: deflate stream is broken: {error}"
             ) from None
@@ -142,13 +141,13 @@ def _short_to_canonical(data: bytes, limit: int) -> bytes | None:
     header, size, canonical = split_filez_header(data[FRAME_BYTES:end])
     if header.is_symlink or size > min(limit, STEP_BYTES):
         return None
-    inflater = zlib.decompressobj(_WBITS)
+    stream = inflater()
     try:
         # One byte more than there should be shows a stream that is too long.
-        content = inflater.decompress(data[end:], size + 1)
-    except zlib.error:
+        content = stream.decompress(data[end:], size + 1)
+    except BROKEN:
         return None
-    if len(content) != size or not inflater.eof or inflater.unused_data:
+    if len(content) != size or not stream.eof or stream.unused_data:
         return None
     return frame_header(canonical) + content
 
@@ -160,7 +159,7 @@ def from_content(
     yield header.serialize_filez(size)
     if header.is_symlink:
         return
-    deflater = zlib.compressobj(level, zlib.DEFLATED, _WBITS)
+    deflater = zlib.compressobj(level, zlib.DEFLATED, WBITS)
     for piece in content:
         compressed = deflater.compress(piece)
         if compressed:

@@ -13,6 +13,8 @@ from p2p.ostree.objects import Checksum, Commit, DirTree, ObjectName, ObjectType
 from p2p.ostree.repo import Repo
 
 STAGE_PATH = "extensions/p2p/stage"
+# A directory with more objects is not listed: it would take more memory than time.
+_MOST_LISTED = 128
 
 
 def store_mode(target: RepoMode) -> RepoMode:
@@ -31,6 +33,39 @@ def open_store(target: Repo) -> Repo:
     store = Repo.open(os.path.join(target.path, STAGE_PATH))
     store.style = replace(target.style, mode=store.config.mode)
     return store
+
+
+class Glimpse:
+    """The directories of objects as they were when first looked into.
+
+    What was not there then is taken to be missing, without another look at the disk:
+    most of what a new repository or a large update asks for.
+    """
+
+    def __init__(self, repos: tuple[Repo, ...]) -> None:
+        self._repos = [(repo, repo.config.mode is RepoMode.ARCHIVE) for repo in repos]
+        self._listings: dict[str, frozenset[str] | None] = {}
+
+    def lacks(self, name: ObjectName) -> bool:
+        """Tell whether an object was in none of them; False if it may have been."""
+        for repo, is_archive in self._repos:
+            path = f"{repo.objects}/{name.path(archive=is_archive)}"
+            directory, _, file = path.rpartition("/")
+            try:
+                listing = self._listings[directory]
+            except KeyError:
+                listing = self._listings[directory] = _list(directory)
+            if listing is None or file in listing:
+                return False
+        return True
+
+
+def _list(directory: str) -> frozenset[str] | None:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(names) if len(names) <= _MOST_LISTED else None
 
 
 class Holdings:
@@ -73,6 +108,10 @@ class Holdings:
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is staged or in the repository."""
         return exists(self._stage.object_path(name)) or self._target.has(name)
+
+    def glimpse(self) -> Glimpse:
+        """Return what tells quickly of most objects that they are not here."""
+        return Glimpse((self._stage, *self._target.lineage))
 
     def load_metadata(self, name: ObjectName) -> bytes:
         """Return a metadata object; errors as `Repo.load_metadata`."""

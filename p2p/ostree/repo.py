@@ -161,13 +161,13 @@ class Repo:
 
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is here (or in the parent repository)."""
-        for repo in self._lineage:  # noqa: SIM110 (asked for every object)
+        for repo in self.lineage:  # noqa: SIM110 (asked for every object)
             if exists(repo.object_path(name)):
                 return True
         return False
 
     @functools.cached_property
-    def _lineage(self) -> tuple[Repo, ...]:
+    def lineage(self) -> tuple[Repo, ...]:
         """This repository and those of `core.parent`, one behind the other."""
         lineage = [self]
         while (parent := lineage[-1].config.parent) is not None:
@@ -191,7 +191,7 @@ class Repo:
         return data
 
     def _read_metadata(self, name: ObjectName, limit: int) -> bytes:
-        for repo in self._lineage:
+        for repo in self.lineage:
             path = repo.object_path(name)
             try:
                 with open(path, "rb") as file:
@@ -230,7 +230,7 @@ class Repo:
 
         """
         name = ObjectName(checksum, ObjectType.FILE)
-        for repo in self._lineage:
+        for repo in self.lineage:
             try:
                 return repo.style.open(repo.object_path(name))
             except FileNotFoundError:

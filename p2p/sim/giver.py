@@ -9,7 +9,7 @@ from p2p.sim.network import Network
 from p2p.sim.timeline import Timeline
 from p2p.swarm import action as a
 from p2p.swarm import event as e
-from p2p.wire.limits import MAX_PAGE_HASHES, UNIT_BYTES
+from p2p.wire.limits import UNIT_BYTES
 from p2p.wire.messages import DeviceId, Miss, RequestId
 
 # Sign of life while a request waits (protocol rule: at most five a second).
@@ -147,7 +147,7 @@ class Giver:
         if size is None:
             self._end(peer, asked.request, e.Outcome.NOT_HAVE)
             return
-        count = min(-(-size // UNIT_BYTES) - asked.first, MAX_PAGE_HASHES)
+        count = min(-(-size // UNIT_BYTES) - asked.first, asked.count)
         page = e.HashesDelivered(
             peer=self.me,
             request=asked.request,

@@ -42,12 +42,13 @@ class RequestBatch:
 
 @dataclass(frozen=True, slots=True)
 class RequestHashes:
-    """Ask for the hashes of a large object's units, from `first` on."""
+    """Ask for the hashes of up to `count` units of a large object, from `first` on."""
 
     peer: DeviceId
     request: RequestId
     name: ObjectName
     first: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

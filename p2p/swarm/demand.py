@@ -18,11 +18,14 @@ from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.neighbour import Kind, Neighbour
 from p2p.swarm.ownership import Ownership
 from p2p.swarm.site import Site
+from p2p.wire.limits import MAX_PAGE_HASHES
 
 # Lists of hashes asked of one neighbour at once; each is one round trip.
 _HASH_REQUESTS = 8
 # What such a list is taken to weigh, so that its giver may be found slow.
 _PAGE_BYTES = 4096
+# How many hashes are asked for where no size is known.
+_GUESSED_UNITS = 64
 
 
 class Demand:
@@ -73,7 +76,14 @@ class Demand:
         unit = self._site.tuning.unit_bytes
         if outstanding >= unit and outstanding >= self._window(neighbour):
             return False
-        return neighbour.stalled is None and now >= neighbour.rest
+        if neighbour.stalled is not None or now < neighbour.rest:
+            return False
+        return self._allows(neighbour, self._site.tuning.batch_names)
+
+    def _allows(self, neighbour: Neighbour, names: int) -> bool:
+        """Tell whether a neighbour takes so many names more, and an ASK besides."""
+        spare = neighbour.ask_limit(self._site.tuning.ask_names)
+        return neighbour.allows(names, spare=spare)
 
     def _signature(self, neighbour: Neighbour) -> int:
         """Whoever had nothing to give has nothing until this changes."""
@@ -144,19 +154,32 @@ class Demand:
             found = lacking & (neighbour.offers(now) | neighbour.lists)
             found = less(found, neighbour.whole)
             for item in islice(each(found), max(room, 0)):
-                self._ask_page(neighbour, item, now)
+                first, count = self._page(item)
+                if not self._allows(neighbour, count):
+                    break
+                self._ask_page(neighbour, item, first, count, now)
                 lacking ^= 1 << item
 
-    def _ask_page(self, neighbour: Neighbour, item: int, now: float) -> None:
+    def _page(self, item: int) -> tuple[int, int]:
+        """Return the first unit whose hash is missing, and how many to ask about."""
         split = self._splits.get(item)
         first = split.listed if split is not None else 0
-        size = _PAGE_BYTES
-        request = self._site.open(neighbour, Kind.HASHES, [item], left=size, now=now)
+        # A hint may be false, or missing: then there is another page.
+        units = -(-self._site.catalogue.sizes[item] // self._site.tuning.unit_bytes)
+        count = units - first if units > first else _GUESSED_UNITS
+        return first, min(count, MAX_PAGE_HASHES)
+
+    def _ask_page(
+        self, neighbour: Neighbour, item: int, first: int, count: int, now: float
+    ) -> None:
+        request = self._site.open(
+            neighbour, Kind.HASHES, [item], left=_PAGE_BYTES, names=count, now=now
+        )
         request.first = first
         self._site.catalogue.shift(Step.ASK, 1 << item)
         self._splits.paging = less(self._splits.paging, 1 << item)
         name = self._site.name(item)
-        self._site.emit(RequestHashes(neighbour.id, request.id, name, first))
+        self._site.emit(RequestHashes(neighbour.id, request.id, name, first, count))
 
     def _ask_content(self, neighbour: Neighbour, content: int, now: float) -> None:
         rare = fewest(content, self._site.count_copies(now))

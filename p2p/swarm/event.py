@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm.tuning import Limits
+from p2p.wire.limits import OPEN_NAMES, OPEN_REQUESTS
 from p2p.wire.messages import DeviceId, HeldCommit, Miss, RequestId
 
 # -- neighbours and what they have -------------------------------------------------
@@ -20,9 +21,16 @@ from p2p.wire.messages import DeviceId, HeldCommit, Miss, RequestId
 
 @dataclass(frozen=True, slots=True)
 class PeerJoined:
-    """A session is up: both sides said HELLO."""
+    """A session is up: both sides said HELLO.
+
+    Attributes:
+        max_requests, max_names: how much it said there that it lets us leave open.
+
+    """
 
     peer: DeviceId
+    max_requests: int = OPEN_REQUESTS
+    max_names: int = OPEN_NAMES
 
 
 @dataclass(frozen=True, slots=True)

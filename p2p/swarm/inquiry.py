@@ -90,7 +90,8 @@ class Inquiry:
         bits = catalogue.having(*_MISSING) & neighbour.implied
         known = catalogue.units | catalogue.metadata | catalogue.signed
         fresh = less(bits, known) >> self._sized << self._sized
-        items = list(islice(each(fresh), self._site.tuning.ask_names))
+        most = neighbour.ask_limit(self._site.tuning.ask_names)
+        items = list(islice(each(fresh), most))
         self._sized = items[-1] + 1 if items else len(catalogue)
         if items:
             self._ask(neighbour, items, now)
@@ -98,7 +99,7 @@ class Inquiry:
     def _ask_news(self, neighbour: Neighbour, now: float) -> None:
         site = self._site
         fresh = self._unsettled(neighbour) >> neighbour.asked << neighbour.asked
-        most = site.tuning.ask_names
+        most = neighbour.ask_limit(site.tuning.ask_names)
         items = list(islice(each(fresh), most))
         neighbour.asked = items[-1] + 1 if len(items) == most else len(site.catalogue)
         if items:

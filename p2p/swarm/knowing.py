@@ -25,7 +25,12 @@ def joined(parts: Parts, event: e.PeerJoined, now: float) -> None:
     former = site.neighbours.get(event.peer)
     if former is not None:
         site.leave(former, now)
-    site.neighbours[event.peer] = Neighbour(event.peer, progressed=now)
+    site.neighbours[event.peer] = Neighbour(
+        event.peer,
+        max_requests=event.max_requests,
+        max_names=event.max_names,
+        progressed=now,
+    )
     site.membership += 1
 
 

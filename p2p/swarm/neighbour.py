@@ -38,6 +38,7 @@ class Request:
         left: bytes still expected.
         delivered: how many items came.
         first: for HASHES, the first unit asked about.
+        names: what it counts for among the names that may be asked for at once.
         cancelled: we asked to withdraw it; what it still brings is welcome.
 
     """
@@ -48,6 +49,7 @@ class Request:
     left: int = 0
     delivered: int = 0
     first: int = 0
+    names: int = 0
     commit: Checksum | None = None
     cancelled: bool = False
 
@@ -57,6 +59,7 @@ class Neighbour:
     """One session's other side.
 
     Attributes:
+        max_requests, max_names: how much it lets us leave open.
         held: the commits it shares, and how much of each.
         mapped: commits whose map it sent and keeps up to date.
         unmapped: commits it would not send a map of.
@@ -89,6 +92,8 @@ class Neighbour:
     """
 
     id: DeviceId
+    max_requests: int
+    max_names: int
     held: dict[Checksum, Held] = field(default_factory=dict)
     mapped: dict[Checksum, None] = field(default_factory=dict)
     unmapped: dict[Checksum, None] = field(default_factory=dict)
@@ -196,6 +201,21 @@ class Neighbour:
             if commit in self.mapped or self.held.get(commit) is Held.COMPLETE:
                 bits |= items
         return bits
+
+    # -- what it may be asked ------------------------------------------------------
+
+    def allows(self, names: int, *, spare: int) -> bool:
+        """Tell whether so many names may be asked for now, `spare` more left aside."""
+        waiting = self.requests.values()
+        asked = sum([request.names for request in waiting])
+        return (
+            len(waiting) + 1 < self.max_requests
+            and asked + names + spare <= self.max_names
+        )
+
+    def ask_limit(self, most: int) -> int:
+        """Return how many names one ASK may carry, so that others have room beside."""
+        return min(most, self.max_names // 2)
 
     # -- how it behaves ------------------------------------------------------------
 

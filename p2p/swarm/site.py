@@ -129,11 +129,16 @@ class Site:
         *,
         left: int,
         now: float,
+        names: int | None = None,
     ) -> Request:
-        """Note a new request; the caller emits the action for it."""
+        """Note a new request; the caller emits the action for it.
+
+        `names` is what it counts for, if not as much as it has items.
+        """
         self.last_request += 1
         request = Request(RequestId(self.last_request), kind, dict.fromkeys(items))
         request.left = left
+        request.names = len(request.items) if names is None else names
         neighbour.requests[request.id] = request
         if kind is Kind.WATCH:
             return request

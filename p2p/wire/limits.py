@@ -46,6 +46,10 @@ MAX_WATCHES = 16
 # many names they may hold together. The lower bounds let every single request pass.
 REQUESTS = range(4, 1025)
 NAMES = range(MAX_ASK_PREFIXES, 65_537)
+# What this implementation lets a neighbour leave open: a few batches and lists of
+# hashes for each round trip, beside one ASK.
+OPEN_REQUESTS = 256
+OPEN_NAMES = 16_384
 
 # -- numbers and text --------------------------------------------------------------
 

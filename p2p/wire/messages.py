@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple, NewType
 
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType, raw
-from p2p.wire.limits import PREFIX_BYTES
+from p2p.wire.limits import OPEN_NAMES, OPEN_REQUESTS, PREFIX_BYTES
 
 RequestId = NewType("RequestId", int)
 """Number of a request, counted by the side that asks."""
@@ -60,8 +60,8 @@ class Hello:
     port: int = 0
     seen_epoch: int = 0
     seen_seq: int = 0
-    max_requests: int = 256
-    max_names: int = 16_384
+    max_requests: int = OPEN_REQUESTS
+    max_names: int = OPEN_NAMES
     signing_key: bytes = b""
     abilities: frozenset[str] = frozenset()
     minor: int = MINOR_VERSION

@@ -23,6 +23,8 @@ from p2p.ostree.objects import checksum_of
 from p2p.swarm import action as a
 from p2p.wire import messages as m
 
+HELLO = m.Hello(software="t", site="", instance=b"c" * 16, epoch=1, dial=1)
+
 
 def offer(request: m.RequestId, data: bytes = b"commit") -> m.CommitData:
     return m.CommitData(request, checksum_of(data), data)
@@ -59,12 +61,12 @@ class Crowd(Nobody):
         assert self.listening is not None
         late = m.DeviceId("f" * 64)
         self.delays[late] = 0.1
-        self.listening.joined(late, b"")
+        self.listening.joined(late, HELLO)
 
     def begin(self, listening: Listening) -> None:
         self.listening = listening
         for peer in self.delays:
-            listening.joined(peer, b"")
+            listening.joined(peer, HELLO)
 
     def request(
         self, peer: m.DeviceId, build: Callable[[m.RequestId], m.Request]

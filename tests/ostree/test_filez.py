@@ -1,11 +1,14 @@
 """The .filez form: known bytes, any pieces, and every lie that is refused."""
 
+import importlib
 import random
+import sys
 import zlib
 
 import pytest
 
 from p2p.errors import FormatError, IntegrityError, LimitError
+from p2p.ostree import inflate
 from p2p.ostree.filez import (
     DEFAULT_LEVEL,
     STEP_BYTES,
@@ -105,3 +108,17 @@ def test_pieces_that_deflate_to_something_at_once_are_handed_on() -> None:
     packed = list(from_content(HELLO, len(noise), pieces, level=1))
     assert len(packed) > 2
     assert to_canonical(b"".join(packed), limit=len(noise))[-len(noise) :] == noise
+
+
+def test_without_zlib_ng_zlib_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inflate.BACKEND == "zlib_ng"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "zlib_ng.zlib_ng", None)
+        plain = importlib.reload(inflate)
+        assert plain.BACKEND == "zlib"
+        stream = plain.inflater()
+        assert stream.decompress(HELLO_FILEZ[34:], 7) == b"hello\n"
+        assert stream.eof
+        with pytest.raises(plain.BROKEN):
+            plain.inflater().decompress(b"\xff" * 9, 1)
+    importlib.reload(inflate)

@@ -122,3 +122,24 @@ def test_options_that_bear_on_reading_are_those_of_the_repository(
     with Stage(repo) as stage:
         assert stage.repo.style == repo.style
         assert Holdings.of(repo)._stage.style == repo.style
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_glimpse_tells_what_is_not_here(stage: Stage, *, published: bool) -> None:
+    glimpse = stage.holdings.glimpse()
+    assert glimpse.lacks(FILE)
+    stage.put(FILE, DATA)
+    if published:
+        move(stage, FILE)
+    assert not stage.holdings.glimpse().lacks(FILE)
+    assert glimpse.lacks(FILE), "looked at the disk again"
+
+
+def test_a_full_directory_is_not_kept_in_mind(stage: Stage) -> None:
+    directory = Path(stage.target.object_path(FILE)).parent
+    directory.mkdir()
+    for number in range(129):
+        (directory / str(number)).touch()
+    glimpse = stage.holdings.glimpse()
+    assert not glimpse.lacks(FILE)
+    assert glimpse.lacks(TREE)

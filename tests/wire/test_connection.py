@@ -675,14 +675,15 @@ def test_requests_stay_within_what_the_peer_allows() -> None:
 
 
 def test_names_in_open_requests_stay_within_what_the_peer_allows() -> None:
-    pair = ConnectionPair()
+    strict = replace(HELLO, max_names=limits.MAX_ASK_PREFIXES)
+    pair = ConnectionPair(hello=strict)
     pair.open(ask(1, limits.MAX_ASK_PREFIXES - 1))
     one = m.Take(m.RequestId(2), COMMIT, 1, (5,))
     with pytest.raises(LocalProtocolError, match="more than 4096 names"):
         pair.dialler.send(one)
     with pytest.raises(RemoteProtocolError, match="more than 4096 names"):
         feed(pair.acceptor, frame(one))
-    pair = ConnectionPair()
+    pair = ConnectionPair(hello=strict)
     pair.open(ask(1, limits.MAX_ASK_PREFIXES - 1))
     pair.send(pair.acceptor, m.Busy(R1, 5))
     pair.open(ask(2, limits.MAX_ASK_PREFIXES))
