@@ -223,8 +223,11 @@ class Agent:
     async def status(self) -> dict[str, Any]:
         """Return all that is known, as JSON values."""
         repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
-        deployments = await trio.to_thread.run_sync(self._deploying.describe)
         meeting, state = self._meeting, self._state.state
+        branches = [self._describe(b, repo) for b in self._following.branches()]
+        updates = [asdict(update) for update in state.updates]
+        # Last, so that what an update says it deployed is among them.
+        deployments = await trio.to_thread.run_sync(self._deploying.describe)
         return {
             "version": __version__,
             "repo": repo.path,
@@ -234,9 +237,9 @@ class Agent:
             "device": None if meeting is None else meeting.neighbours.me,
             "port": None if meeting is None else meeting.port,
             "neighbours": 0 if meeting is None else len(meeting.neighbours),
-            "branches": [self._describe(b, repo) for b in self._following.branches()],
+            "branches": branches,
             "deployments": deployments,
-            "updates": [asdict(update) for update in state.updates],
+            "updates": updates,
             "problems": self._problems(),
         }
 
