@@ -79,6 +79,7 @@ demo: dev
 bench: dev system trees
 	$(BIN)/python -m bench.pull_origin
 	$(BIN)/python -m bench.pull
+	$(BIN)/python -m bench.footprint
 
 # The program itself comes by pip or from a package.
 UNITS := $(wildcard systemd/*.service systemd/*.socket)

@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Final, NoReturn
 
 from p2p.errors import ConfigError, FormatError
+from p2p.net.issue import issue_device
 from p2p.net.x509 import Certificate, parse_certificate
 from p2p.ostree.disk import write_file
 from p2p.wire.messages import DeviceId
@@ -41,7 +42,7 @@ EwEB/wQIMAYBAf8CAQAwDgYDVR0PAQH/BAQDAgIEMAUGAytlcANBAAVcSBSUQVyA
 sGt9p37JNQY=
 -----END CERTIFICATE-----
 """
-"""What `p2p.net.issue.issue_authority` returns; here so that nobody must import it."""
+"""What `p2p.net.issue.issue_authority` returns; here to be copied and compared."""
 
 
 class Membership(StrEnum):
@@ -103,8 +104,6 @@ def open_identity(directory: str) -> Identity:
                 except (FormatError, ConfigError) as error:
                     replaced = str(error)
                     os.rename(path, path + _DAMAGED)
-            from p2p.net.issue import issue_device
-
             write_file(path, issue_device(), fsync=True, mode=0o600)
             return _device(path, replaced)
 

@@ -120,7 +120,7 @@ class Device:
     # -- p2p agent ---------------------------------------------------------------------
 
     def start_agent(self, site: "Site", *options: str, ref: str = REF) -> None:
-        """Have it follow a branch; it is not there yet."""
+        """Have it follow a branch; until `until_ready` it is not there yet."""
         self._start(
             "agent",
             f"--config={self._config}",
@@ -130,6 +130,11 @@ class Device:
             *("--poll=3600", "--log-level=warning", *options),
             *("--follow", site.url, ref),
         )
+
+    def until_ready(self) -> None:
+        """Wait until the agent's socket answers."""
+        assert self._line().startswith("agent ready at ")
+        assert "starting" not in self.status()
 
     @property
     def _config(self) -> Path:
