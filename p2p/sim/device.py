@@ -36,6 +36,7 @@ class Device:
     Attributes:
         store: what it has.
         finished: when it had all it wanted, None before.
+        banned: whose sessions it does not take any more.
         trace: every action taken, for comparing runs.
 
     """
@@ -49,14 +50,16 @@ class Device:
         seed: int,
         tuning: Tuning | None = None,
         origin: DeviceId | None = None,
+        giver: type[Giver] = Giver,
     ) -> None:
         self.id = id_
         self.store = Store()
         rng = Random(seed)  # noqa: S311 - equal seeds shall give equal runs
         self.scheduler = Scheduler(id_, rng=rng, tuning=tuning)
-        self.giver = self.make_giver(network, timeline)
+        self.giver = giver(id_, network, timeline, self.store)
         self.finished: float | None = None
         self.stuck: dict[a.Reason, tuple[ObjectName, ...]] = {}
+        self.banned: dict[DeviceId, None] = {}
         self.trace: list[tuple[float, a.Action]] | None = None
         self._network = network
         self._timeline = timeline
@@ -71,10 +74,6 @@ class Device:
         self._wake = 0
         if origin is None:
             self.scheduler.handle(e.OriginStateChanged(e.OriginState.NO), 0.0)
-
-    def make_giver(self, network: Network, timeline: Timeline) -> Giver:
-        """Return the giving half; a liar has another."""
-        return Giver(self.id, network, timeline, self.store)
 
     # -- what it has and wants ---------------------------------------------------------
 
@@ -143,7 +142,9 @@ class Device:
 
     def joined(self, peer: DeviceId) -> None:
         """Take a session."""
-        if peer != self._origin:
+        if peer in self.banned:
+            self._network.part(self.id, peer)
+        elif peer != self._origin:
             self._share(peer)
             self._happen(e.PeerJoined(peer))
 
@@ -152,8 +153,17 @@ class Device:
         self.giver.left(peer)
         for key in [key for key in self._requests if key[0] == peer]:
             del self._requests[key]
-        if peer != self._origin:
+        if peer == self._origin:
+            self._fail_fetches()
+            self._act()
+        else:
             self._happen(e.PeerLeft(peer))
+
+    def _fail_fetches(self) -> None:
+        for name in self._fetching:
+            failed = e.OriginFailed(name, e.Failure.TRANSIENT)
+            self.scheduler.handle(failed, self._timeline.now)
+        self._fetching.clear()
 
     def progressed(self, peer: DeviceId, message: object, size: int) -> None:
         """Take that a part of some content came."""
@@ -202,8 +212,19 @@ class Device:
         for name in answer.spoiled:
             self._spoiled[name] = None
         for event in answer.events:
-            self.scheduler.handle(event, self._timeline.now)
+            self.scheduler.handle(self._check(event, answer), self._timeline.now)
         self._act()
+
+    def _check(self, event: e.Event, answer: Answer) -> e.Event:
+        """Compare a unit with the list in force."""
+        if not isinstance(event, e.UnitDelivered):
+            return event
+        asked = self._requests.pop((event.peer, event.request), None)
+        if not isinstance(asked, a.RequestUnit):
+            return event
+        if self.store.forger(asked.name) == answer.forger:
+            return event
+        return e.UnitRejected(event.peer, event.request)
 
     def resumed(self) -> None:
         """Go on after a suspension."""
@@ -216,9 +237,7 @@ class Device:
         self._network.disconnect(self.id, self._origin)
         now = self._timeline.now
         self.scheduler.handle(e.OriginStateChanged(e.OriginState.NO), now)
-        for name in self._fetching:
-            self.scheduler.handle(e.OriginFailed(name, e.Failure.TRANSIENT), now)
-        self._fetching.clear()
+        self._fail_fetches()
         self._act()
 
     def regain_origin(self) -> None:
@@ -266,8 +285,11 @@ class Device:
             case a.DiscardUnits(name):
                 self.store.units.pop(name, None)
                 self.store.lists.pop(name, None)
-            case a.DropPeer(peer):
-                self._network.disconnect(self.id, peer)
+                self.store.authors.pop(name, None)
+            case a.DropPeer(peer, _, banned):
+                if banned:
+                    self.banned[peer] = None
+                self._network.part(self.id, peer)
             case a.ReportStuck(names, reason):
                 self.stuck[reason] = names
             case (
@@ -311,7 +333,7 @@ class Device:
             self._happen(e.OriginFailed(name, e.Failure.CANCELLED))
 
     def _ask(self, action: Question) -> None:
-        if isinstance(action, a.RequestHashes):
+        if isinstance(action, a.RequestUnit):
             self._requests[action.peer, action.request] = action
         self._network.send(self.id, action.peer, action, request_bytes(action))
 
@@ -326,8 +348,9 @@ class Device:
             return
         good: list[ObjectName] = []
         for name in names:
-            if name in self._spoiled:
-                del self._spoiled[name]
+            if name in self._spoiled or self.store.forger(name):
+                self._spoiled.pop(name, None)
+                self.store.authors.pop(name, None)
                 self.scheduler.handle(e.ObjectRejected(name), self._timeline.now)
             else:
                 good.append(name)
@@ -342,6 +365,7 @@ class Device:
         for name in names:
             for tree in self._trees.values():
                 if name in tree.sizes:
+                    self.store.authors.pop(name, None)
                     self.store.sizes[name] = tree.sizes[name]
                     break
 

@@ -30,13 +30,15 @@ class Answer:
     """What a request is answered with: the events it is at the asker.
 
     Attributes:
-        spoiled: objects or units in it whose bytes are wrong.
+        spoiled: objects in it whose bytes are wrong.
+        forger: whose made-up object a unit is of, if it is.
 
     """
 
     request: RequestId
     events: tuple[e.Event, ...]
     spoiled: frozenset[ObjectName] = frozenset()
+    forger: DeviceId | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +50,7 @@ class Store:
         units: verified units of large objects that are not complete.
         authors: who signed the unit hashes of those.
         lists: sizes of large objects whose unit hashes are known.
+        forgers: who makes objects up, so that what its lists say is no object.
 
     """
 
@@ -55,6 +58,12 @@ class Store:
     units: dict[ObjectName, dict[int, None]] = field(default_factory=dict)
     authors: dict[ObjectName, DeviceId | None] = field(default_factory=dict)
     lists: dict[ObjectName, int] = field(default_factory=dict)
+    forgers: set[DeviceId] = field(default_factory=set)
+
+    def forger(self, name: ObjectName) -> DeviceId | None:
+        """Return who made up the list of a large object that is arriving, if it is."""
+        author = self.authors.get(name)
+        return author if author in self.forgers else None
 
 
 class Giver:
@@ -168,11 +177,13 @@ class Giver:
             self._end(peer, asked.request, e.Outcome.NOT_HAVE)
             return
         length = min(UNIT_BYTES, size - asked.unit * UNIT_BYTES)
+        is_whole = asked.name in self._store.sizes
+        forger = None if is_whole else self._store.forger(asked.name)
         events = (
             e.UnitDelivered(self.me, asked.request),
             e.RequestEnded(self.me, asked.request, e.Outcome.DONE),
         )
-        self._send(peer, Answer(asked.request, events), length)
+        self._send(peer, Answer(asked.request, events, forger=forger), length)
 
     def _cancel(self, peer: DeviceId, request: RequestId) -> None:
         self.watchers.pop((peer, request), None)

@@ -155,6 +155,28 @@ class Network:
             self._latency, lambda: self._notice(self.hosts[other], one)
         )
 
+    def part(self, one: DeviceId, other: DeviceId) -> None:
+        """End a session from one side, for the two to meet again later."""
+        self.disconnect(one, other)
+        self._timeline.after(REJOIN_SECONDS, partial(self._rejoin, one, other))
+
+    def reset(self, one: DeviceId, other: DeviceId) -> None:
+        """Break a session for both sides; they meet again later."""
+        self._close(self.hosts[one], other)
+        self._notice(self.hosts[one], other)
+        self._notice(self.hosts[other], one)
+        self._timeline.after(REJOIN_SECONDS, partial(self._rejoin, one, other))
+
+    def _rejoin(self, one: DeviceId, other: DeviceId) -> None:
+        first, second = self.hosts[one], self.hosts[other]
+        if first.is_dead or second.is_dead:
+            return
+        if first.is_silent or second.is_silent:
+            again = partial(self._rejoin, one, other)
+            self._timeline.after(REJOIN_SECONDS, again)
+        else:
+            self.connect(one, other)
+
     def _close(self, host: Host, peer: DeviceId) -> None:
         for source, target in ((host, peer), (self.hosts[peer], host.id)):
             pipe = source.pipes.get(target)
@@ -302,7 +324,7 @@ class Network:
         for peer in list(host.pipes):
             if not host.pipes[peer].is_open:
                 self._notice(host, peer)
-                rejoin = partial(self.connect, device, peer)
+                rejoin = partial(self._rejoin, device, peer)
                 self._timeline.after(REJOIN_SECONDS, rejoin)
         host.endpoint.resumed()
         self._pump(host)

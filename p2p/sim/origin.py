@@ -69,6 +69,7 @@ class OriginServer:
             self._network.send(
                 self.id, peer, answer, _HEADER_BYTES + (size or 0), is_bulk=True
             )
-        elif isinstance(message, Abort):
-            answer = self._answers[peer, message.name]
+        elif isinstance(message, Abort) and (peer, message.name) in self._answers:
+            # A GET may be lost with its connection; then there is no answer.
+            answer = self._answers.pop((peer, message.name))
             self._network.hosts[self.id].pipes[peer].withdraw(answer)

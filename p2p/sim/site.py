@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from random import Random
 
 from p2p.sim.device import Device
+from p2p.sim.giver import Giver
 from p2p.sim.network import Host, Network
 from p2p.sim.origin import OriginServer
 from p2p.sim.timeline import Timeline
 from p2p.sim.tree import Tree
+from p2p.sim.villain import Forging
 from p2p.swarm.tuning import Tuning
 from p2p.wire.messages import DeviceId
 
@@ -65,13 +67,21 @@ class VirtualSite:
         self.network = Network(self.timeline, latency=latency)
         self.devices: dict[DeviceId, Device] = {}
         self.origin: OriginServer | None = None
+        self.forgers: set[DeviceId] = set()
         self._random = Random(seed)  # noqa: S311 - equal seeds, equal runs
         self._tuning = tuning
         if wan is not None:
             self.origin = OriginServer(device_id("origin"), self.network)
             self.network.add(Host(self.origin.id, self.origin, wan, wan))
 
-    def add(self, name: str, *, up: float, down: float | None = None) -> Device:
+    def add(
+        self,
+        name: str,
+        *,
+        up: float,
+        down: float | None = None,
+        giver: type[Giver] = Giver,
+    ) -> Device:
         """Add a device with these rates; it is connected to nobody yet."""
         device = Device(
             device_id(name),
@@ -80,7 +90,11 @@ class VirtualSite:
             seed=self._random.getrandbits(64),
             tuning=self._tuning,
             origin=self.origin.id if self.origin else None,
+            giver=giver,
         )
+        device.store.forgers = self.forgers
+        if giver is Forging:
+            self.forgers.add(device.id)
         self.devices[device.id] = device
         self.network.add(Host(device.id, device, up, down or up))
         if self.origin:

@@ -44,6 +44,14 @@ def _pack_wide(numbers: list[int], base: int, width: int) -> int:
     return int.from_bytes(octets, "little") << base
 
 
+def unite(sets: Iterable[int]) -> int:
+    """Return what is in any of the sets."""
+    bits = 0
+    for members in sets:
+        bits |= members
+    return bits
+
+
 def less(bits: int, minus: int) -> int:
     """Return the members of the first set that are not in the second."""
     return bits ^ (bits & minus)

@@ -17,6 +17,7 @@ from p2p.wire.messages import DeviceId, Miss, RequestId
 _ELSEWHERE = 1.0
 # When a large object is asked of somebody again whose list is not wanted now.
 _LATER = 1.0
+_NOT_NOW = {e.Outcome.BUSY, e.Outcome.CANCELLED, e.Outcome.ELSEWHERE}
 # A busy neighbour is asked again no sooner, whatever it says.
 _LEAST_BUSY = 0.05
 
@@ -203,14 +204,14 @@ def request_ended(parts: Parts, event: e.RequestEnded, now: float) -> None:
     if found is None:
         return
     neighbour, request = found
-    left = site.end(neighbour, request, now)
+    site.end(neighbour, request, now)
     site.answers += request.kind in {Kind.ASK, Kind.WATCH}
+    if request.kind is Kind.ASK and event.outcome in _NOT_NOW:
+        neighbour.ask_again(request)
     if request.commit is not None:
         neighbour.mapped.pop(request.commit, None)
         neighbour.unmapped[request.commit] = None
         return
-    if request.kind is Kind.HASHES and left:
-        parts.splits.expect_page(left[0])
     _judge(parts, neighbour, request, event, now)
     if neighbour.faults > site.tuning.most_faults + neighbour.served:
         site.drop(neighbour.id, Blame.USELESS, now)

@@ -12,7 +12,7 @@ from itertools import islice
 
 from p2p.swarm import liveness
 from p2p.swarm.action import RequestBatch, RequestHashes, RequestUnit
-from p2p.swarm.bits import around, each, fewest, less, pack
+from p2p.swarm.bits import around, each, fewest, less, pack, unite
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.neighbour import Kind, Neighbour
@@ -143,22 +143,40 @@ class Demand:
         """Ask for unit hashes: they are short, and units are most of all bytes."""
         site = self._site
         catalogue = site.catalogue
-        lacking = catalogue.having(State.OPEN) & catalogue.large | self._splits.paging
-        if not lacking:
+        open_ = catalogue.having(State.OPEN)
+        lacking = open_ & catalogue.large | self._pages_lacking()
+        refused = less(open_, catalogue.signed)
+        refused &= unite(n.refused for n in site.neighbours.values())
+        if not lacking | refused:
             return
         for neighbour in site.neighbours.values():
             if not neighbour.is_live or now < neighbour.rest:
                 continue
             kinds = [request.kind for request in neighbour.requests.values()]
             room = _HASH_REQUESTS - kinds.count(Kind.HASHES)
-            found = lacking & (neighbour.offers(now) | neighbour.lists)
+            # Who would not give something whole is asked in the other way, even if
+            # nobody else is told that it is large.
+            ours = lacking | refused & neighbour.refused
+            found = ours & (neighbour.offers(now) | neighbour.lists)
             found = less(found, neighbour.whole)
             for item in islice(each(found), max(room, 0)):
                 first, count = self._page(item)
                 if not self._allows(neighbour, count):
                     break
                 self._ask_page(neighbour, item, first, count, now)
-                lacking ^= 1 << item
+                lacking = less(lacking, 1 << item)
+                refused = less(refused, 1 << item)
+
+    def _pages_lacking(self) -> int:
+        """Return the objects a page of whose hashes is missing and not asked for."""
+        bits = self._splits.paging
+        if not bits:
+            return 0
+        for neighbour in self._site.neighbours.values():
+            for request in neighbour.requests.values():
+                if request.kind is Kind.HASHES and not request.cancelled:
+                    bits = less(bits, pack(request.items))
+        return bits
 
     def _page(self, item: int) -> tuple[int, int]:
         """Return the first unit whose hash is missing, and how many to ask about."""
@@ -177,7 +195,6 @@ class Demand:
         )
         request.first = first
         self._site.catalogue.shift(Step.ASK, 1 << item)
-        self._splits.paging = less(self._splits.paging, 1 << item)
         name = self._site.name(item)
         self._site.emit(RequestHashes(neighbour.id, request.id, name, first, count))
 

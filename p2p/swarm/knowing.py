@@ -10,6 +10,7 @@ from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.liveness import note_life
 from p2p.swarm.neighbour import Kind, Neighbour
 from p2p.swarm.parts import Parts
+from p2p.wire.messages import Held
 
 # What one neighbour may say that it fetches at once.
 _MAX_FETCHING = 64
@@ -60,6 +61,13 @@ def holdings_changed(parts: Parts, event: e.HoldingsChanged, _now: float) -> Non
     if any(commit not in before for commit in neighbour.held):
         neighbour.asked = 0  # It may have other objects than it had.
     site.imply(neighbour)
+    for commit, held in neighbour.held.items():
+        if held is Held.COMPLETE and before.get(commit) is not held:
+            # What it denied before has come.
+            neighbour.absent = less(
+                neighbour.absent, site.catalogue.members.get(commit, 0)
+            )
+            neighbour.learned += 1
     site.membership += 1
 
 

@@ -60,8 +60,8 @@ class Split:
         first, count: its units' items.
         listed: how many of them have hashes yet.
         author: who signed the hashes; None if the publisher did.
-        struck: who gave a unit that disagrees with them.
-        denied: who has the object and says that it has not some unit.
+        struck: who has the object and gave a unit that disagrees with them.
+        denied: who gave one and has a part of it, or has it and denies a unit.
         moved: when the last unit came that agrees.
         taken: bytes of those.
 
@@ -93,7 +93,7 @@ class Splits:
     """All large objects under way.
 
     Attributes:
-        paging: objects of whose hashes a page is missing.
+        paging: objects of whose hashes a page is missing, asked for or not.
 
     """
 
@@ -180,12 +180,20 @@ class Splits:
         if not site.catalogue.having(State.OPEN, State.ASKED) >> item & 1:
             return Verdict.USELESS
         doubt = self._doubts.get(item, {}).get(page.author)
-        if doubt is not None and now < doubt.until:
+        if doubt is not None and now < doubt.until and self._has_other(item, page, now):
             return Verdict.LATER
         unproved = sum(s.count for s in self._open.values() if s.author == page.author)
         if unproved and unproved + count > tuning.unproved_units:
             return Verdict.LATER
         return Verdict.TAKEN
+
+    def _has_other(self, item: int, page: HashesDelivered, now: float) -> bool:
+        """Tell whether somebody else may have another list."""
+        return any(
+            neighbour.offers(now) >> item & 1
+            for neighbour in self._site.neighbours.values()
+            if neighbour.is_live and neighbour.id != page.peer
+        )
 
     def _cut(self, item: int, page: HashesDelivered, now: float) -> Split:
         site = self._site
@@ -205,7 +213,7 @@ class Splits:
         return split
 
     def expect_page(self, item: int) -> None:
-        """Note whether a page of hashes is missing and not asked for."""
+        """Note whether a page of hashes is missing."""
         split = self._open.get(item)
         if split is not None and split.listed < split.count:
             self.paging |= 1 << item
@@ -228,7 +236,9 @@ class Splits:
 
     def strike(self, split: Split, neighbour: Neighbour, *, gave: bool) -> None:
         """Note that a neighbour contradicts the list, which may be false."""
-        contradicting = split.struck if gave else split.denied
+        # Who has but a part of it may have been deceived by another list.
+        is_whole = neighbour.holds >> split.item & 1
+        contradicting = split.struck if gave and is_whole else split.denied
         contradicting[neighbour.id] = None
         neighbour.deny(split.bits | 1 << split.item)
 
@@ -252,7 +262,12 @@ class Splits:
     def give_up_doubtful(self, now: float) -> None:
         """Give up lists that somebody contradicts, unless they hold what they say."""
         site = self._site
-        contested = [s for s in self._open.values() if s.struck or s.denied]
+        arriving = site.catalogue.having(State.SPLIT)
+        contested = [
+            split
+            for split in self._open.values()
+            if (split.struck or split.denied) and arriving >> split.item & 1
+        ]
         if not contested:
             return
         held = site.held_by_others(now)

@@ -27,6 +27,10 @@ _QUEUE_STANDS = 1.0
 _WORTHWHILE = 0.2
 # A neighbour that gave nothing yet is expected to take so long.
 _UNMEASURED = 0.5
+# More in a row make no difference.
+_MOST_STALLS = 16
+# Nobody else may have what it has: a neighbour that stalls again costs `silence`.
+_LONGEST_PAUSE = 2.0
 # What was taken from a slow neighbour is not given back to it at once.
 _DEFER = 10.0
 
@@ -37,7 +41,7 @@ def note_life(site: Site, neighbour: Neighbour, now: float) -> None:
     if neighbour.stalled is not None:
         neighbour.stalled = None
         rest = site.tuning.rest * 2.0 ** (neighbour.stalls - 1)
-        neighbour.rest = now + min(rest, site.tuning.longest_rest)
+        neighbour.rest = now + min(rest, _LONGEST_PAUSE)
         site.membership += neighbour.is_suspect
         neighbour.is_suspect = False
         site.answers += 1
@@ -73,15 +77,18 @@ def deadline(site: Site, neighbour: Neighbour, after: float) -> float:
         grace = neighbour.grace.deadline() or inf
         soonest = min(soonest, max(grace, after + ACCOUNTING))
     for until, _ in neighbour.deferred:
-        soonest = min(soonest, until)
+        # What is over already is noticed when there is something to ask for.
+        if after < until < soonest:
+            soonest = until
     return soonest
 
 
 def stall(site: Site, neighbour: Neighbour, now: float) -> None:
     """Do not wait for a neighbour: ask elsewhere for all it owes."""
     neighbour.stalled = now
-    neighbour.stalls += 1
+    neighbour.stalls = min(neighbour.stalls + 1, _MOST_STALLS)
     site.epoch += 1
+    site.recall_deferred()
     for request in list(neighbour.requests.values()):
         if request.kind is not Kind.WATCH:
             site.cancel(neighbour, request, now)
@@ -106,7 +113,7 @@ def review_speed(site: Site, now: float) -> None:
     for neighbour in site.neighbours.values():
         if neighbour.outstanding:
             neighbour.meter.add(0, now)
-            etas[neighbour] = neighbour.eta() or now - neighbour.fed
+            etas[neighbour] = max(neighbour.eta(), now - neighbour.fed)
     for neighbour, eta in etas.items():
         others = [other for who, other in etas.items() if who is not neighbour]
         usual = median_low(others) if others else 0.0

@@ -189,6 +189,10 @@ class Neighbour:
         if known + units.bit_length() <= _EARLY_UNITS:
             self.early[item] = self.early.get(item, 0) | units
 
+    def ask_again(self, request: Request) -> None:
+        """Note that it was not told what it has of what an ASK was about."""
+        self.asked = min(self.asked, min(request.items, default=self.asked))
+
     def deny(self, bits: int) -> None:
         """Note that it says it has not these."""
         self.absent |= bits

@@ -165,6 +165,8 @@ class Site:
         self._stop_waiting(neighbour, request, now)
         request.cancelled = True
         self._release(request)
+        if request.kind is Kind.ASK:
+            neighbour.ask_again(request)
         self.emit(Cancel(neighbour.id, request.id))
 
     def end(self, neighbour: Neighbour, request: Request, now: float) -> list[int]:
@@ -233,9 +235,17 @@ class Site:
         for request in list(neighbour.requests.values()):
             self.end(neighbour, request, now)
         del self.neighbours[neighbour.id]
+        self.recall_deferred()
         self.epoch += 1
         self.membership += 1
         self.counted = -1.0
+
+    def recall_deferred(self) -> None:
+        """Ask for what was left to others: one of them is not there any more."""
+        for neighbour in self.neighbours.values():
+            if neighbour.deferred:
+                neighbour.deferred = []
+                neighbour.learned += 1
 
     def drop(self, peer: DeviceId, blame: Blame, now: float) -> None:
         """End a neighbour's session, for good if the offence is certain."""
