@@ -33,7 +33,7 @@ class Commanded(Protocol):
     async def status(self) -> _Body:
         """Return all that is known."""
 
-    def peers(self) -> list[_Body]:
+    def peers(self) -> _Body:
         """Return who is met."""
 
     async def enable(self, *, enabled: bool) -> None:
@@ -79,7 +79,7 @@ class Api:
         return await self._agent.status()
 
     async def _peers(self, _: _Body) -> _Body:
-        return {"peers": self._agent.peers()}
+        return self._agent.peers()
 
     async def _enable(self, _: _Body) -> _Body:
         await self._agent.enable(enabled=True)

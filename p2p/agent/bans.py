@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from p2p.wire.messages import DeviceId
 
 # A device with a broken disk offends too, and may be repaired.
@@ -36,6 +38,14 @@ class Bans:
             return reason
         self._banned.pop(device, None)
         return ""
+
+    def describe(self, now: float) -> list[dict[str, Any]]:
+        """Return all banned devices, as JSON values; `seconds` are what is left."""
+        return [
+            {"device": device, "reason": reason, "seconds": round(until - now, 1)}
+            for device, (until, reason) in self._banned.items()
+            if until > now
+        ]
 
     def all(self, now: float) -> dict[DeviceId, str]:
         """Return all banned devices and why."""

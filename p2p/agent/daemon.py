@@ -269,9 +269,11 @@ class Agent:
             problems += self._meeting.problems()
         return problems
 
-    def peers(self) -> list[dict[str, Any]]:
-        """Return who is met, as JSON values."""
-        return [] if self._meeting is None else self._meeting.describe_peers()
+    def peers(self) -> dict[str, list[dict[str, Any]]]:
+        """Return who is met, who is banned and who left, as JSON values."""
+        if self._meeting is None:
+            return {"peers": [], "banned": [], "ended": []}
+        return self._meeting.neighbours.describe()
 
 
 def _not_followed(refspec: str) -> ConfigError:

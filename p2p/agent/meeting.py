@@ -13,7 +13,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import nacl.signing
 import trio
@@ -134,11 +133,10 @@ class Meeting:
             problems.append(f"no neighbours are looked for: {self.failure}")
         if self.searching is not None:
             problems += self.searching.problems()
+        banned = len(self.neighbours.banned)
+        if banned:
+            problems.append(f"not listened to: {banned} devices; see `p2p peers`")
         return problems + self.damage.problems()
-
-    def describe_peers(self) -> list[dict[str, Any]]:
-        """Return who is met, as JSON values."""
-        return [neighbour.describe() for neighbour in self.neighbours]
 
 
 def _open_identity(options: MeetingOptions) -> Identity:

@@ -10,17 +10,19 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import trio
 
 from p2p import __version__
 from p2p.agent.bans import Bans
+from p2p.agent.departures import Departures, farewell_reason
 from p2p.agent.member import encode_member
+from p2p.agent.neighbour import Neighbour
 from p2p.agent.neighbourhood import Listening
 from p2p.agent.serving import Server
 from p2p.agent.sharing import Sharing
+from p2p.agent.tolerance import Tolerance
 from p2p.errors import Error, RemoteProtocolError, TransportError, single_error
 from p2p.net.advert import InstanceId
 from p2p.net.listener import Listener
@@ -47,54 +49,6 @@ _REQUEST_TYPES = (
     m.Watch,
     m.Take,
 )
-
-
-@dataclass(slots=True)
-class Neighbour:
-    """One peer with its session.
-
-    Attributes:
-        is_of_site: whether it shares our origin link; others are given what they ask
-            for, but nothing is fetched from them: it would cross two such links.
-        holdings: what it says it has.
-        taken_bytes: what came from it on this session.
-        since: when the session came up, on trio's clock.
-
-    """
-
-    session: Session
-    server: Server
-    contender: Contender
-    address: str
-    is_of_site: bool = True
-    holdings: m.Holdings = field(default_factory=m.Holdings)
-    taken_bytes: int = 0
-    since: float = field(default_factory=trio.current_time)
-
-    @property
-    def instance(self) -> bytes:
-        """Which run of which agent it is."""
-        return self.contender.peer[0]
-
-    def describe(self) -> dict[str, Any]:
-        """Return what is known of it, as JSON values."""
-        hello = self.session.connection.peer
-        return {
-            "device": self.session.peer,
-            "address": self.address,
-            "software": "" if hello is None else hello.software,
-            "site": "" if hello is None else hello.site,
-            "commits": [
-                {"commit": each.commit, "held": each.held.name.lower()}
-                for each in self.holdings.commits
-            ],
-            "refs": [
-                {"ref": each.ref, "commit": each.commit} for each in self.holdings.refs
-            ],
-            "given_bytes": self.server.served_bytes,
-            "taken_bytes": self.taken_bytes,
-            "seconds": round(trio.current_time() - self.since, 1),
-        }
 
 
 class Met(NamedTuple):
@@ -132,6 +86,7 @@ class Neighbours:
         self._make_server = make_server
         self._peers: dict[m.DeviceId, Neighbour] = {}
         self._bans = Bans()
+        self._departures = Departures()
         self._dials = 0
         self._seq = 0
         self.port = 0
@@ -285,16 +240,21 @@ class Neighbours:
         )
         server = self._make_server(session)
         conversation = _Conversation(self, session, server, contact, hello)
+        reason = ""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(server.run)
                 await session.run(hello, conversation.receive, conversation.count)
                 nursery.cancel_scope.cancel()
         except* RemoteProtocolError as group:
-            self._ban(contact.peer, str(single_error(group)))
+            reason = str(single_error(group))
+            self._ban(contact.peer, reason)
+            raise
+        except* TransportError as group:
+            reason = str(single_error(group))
             raise
         finally:
-            conversation.end()
+            conversation.end(reason)
         return conversation.was_up
 
     # -- who is not listened to ----------------------------------------------------
@@ -303,6 +263,15 @@ class Neighbours:
     def banned(self) -> dict[m.DeviceId, str]:
         """Who is not listened to for a while, and why."""
         return self._bans.all(trio.current_time())
+
+    def describe(self) -> dict[str, list[dict[str, Any]]]:
+        """Return who is met, who is banned and who left, as JSON values."""
+        now = trio.current_time()
+        return {
+            "peers": [met.describe() for met in self._peers.values()],
+            "banned": self._bans.describe(now),
+            "ended": self._departures.describe(now),
+        }
 
     def _ban(self, peer: m.DeviceId, reason: str) -> None:
         if self._bans.add(peer, reason, trio.current_time()):
@@ -344,11 +313,13 @@ class Neighbours:
         self._changed.set()
         self._changed = trio.Event()
 
-    def dismiss(self, session: Session) -> None:
+    def dismiss(self, session: Session, reason: str) -> None:
         """Forget a session that ended, if it was the one kept."""
         found = self._peers.get(session.peer)
         if found is not None and found.session is session:
             del self._peers[session.peer]
+            now = trio.current_time()
+            self._departures.note(session.peer, found.address, reason, now)
             self._change()
             self._gone(session.peer)
 
@@ -390,7 +361,7 @@ class Neighbours:
         if found is not None:
             self.endings[blame.value] += 1
             found.session.leave(m.Farewell.MISBEHAVED, blame.value)
-            self.dismiss(found.session)
+            self.dismiss(found.session, f"we left: {blame.value}")
 
     def announce(self, news: a.AnnounceHave) -> None:
         """Tell whoever watches what came."""
@@ -428,6 +399,8 @@ class _Conversation:
         self._server = server
         self._contact = contact
         self._hello = hello
+        self._tolerance = Tolerance(trio.current_time())
+        self._farewell: m.Bye | None = None
         self.was_up = False
 
     def count(self, size: int) -> None:
@@ -439,12 +412,18 @@ class _Conversation:
         if self._neighbours.listening is not None and found.is_of_site:
             self._neighbours.listening.data(self._session.peer, size)
 
-    def end(self) -> None:
-        """The session is over."""
-        self._neighbours.dismiss(self._session)
+    def end(self, error: str) -> None:
+        """The session is over, for an error or because one side left."""
+        reason = error or farewell_reason(self._farewell, self._session.farewell)
+        self._neighbours.dismiss(self._session, reason)
 
     def receive(self, message: m.Message) -> None:
-        """Pass a message on to where it belongs."""
+        """Pass a message on to where it belongs.
+
+        Raises:
+            RemoteProtocolError: more is said than anybody has to say.
+
+        """
         peer = self._session.peer
         if isinstance(message, m.Hello):
             contender = Contender.of(self._neighbours.me, peer, self._hello, message)
@@ -458,11 +437,20 @@ class _Conversation:
         if isinstance(message, _REQUEST_TYPES):
             self._server.handle(message)
             return
+        if isinstance(message, m.Bye):
+            self._farewell = message
+        if isinstance(message, m.Holdings | m.Record | m.Ping):
+            self._bear(message)
         if isinstance(message, m.Holdings):
             found.holdings = message
             self._neighbours.hear(message)
         if self._neighbours.listening is not None and found.is_of_site:
             self._neighbours.listening.message(peer, message)
+
+    def _bear(self, message: m.Message) -> None:
+        if not self._tolerance.bears(trio.current_time()):
+            kind = type(message).__name__.upper()
+            raise RemoteProtocolError(f"a flood of messages, the last a {kind}")
 
 
 def _nobody(_: InstanceId) -> None:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
+from p2p.ostree.disk import writing
 from p2p.ostree.objects import ObjectName
 from p2p.wire.limits import UNIT_BYTES
 
@@ -36,7 +37,16 @@ class Scratch:
         self._sizes[name] = size
 
     def write(self, name: ObjectName, unit: int, data: bytes) -> None:
-        """Keep a unit."""
+        """Keep a unit.
+
+        Raises:
+            NoSpaceError, RepositoryError: the disk does not take it.
+
+        """
+        with writing(self._directory):
+            self._write(name, unit, data)
+
+    def _write(self, name: ObjectName, unit: int, data: bytes) -> None:
         fd = self._files.get(name)
         if fd is None:
             with tempfile.TemporaryFile(dir=self._directory) as file:

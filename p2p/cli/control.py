@@ -28,11 +28,15 @@ def status(*, config_path: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def peers(*, config_path: str | None, as_json: bool) -> None:
-    """Show the neighbours that are met now, and what they hold."""
+    """Show the neighbours that are met, who is banned, and why sessions ended."""
     answer = ask(read_config(config_path), "/peers")
     if as_json:
         print_json(answer)
         return
+    _print_peers(answer)
+
+
+def _print_peers(answer: dict[str, Any]) -> None:
     for peer in answer["peers"]:
         held = sum(commit["held"] == "complete" for commit in peer["commits"])
         print_line(
@@ -42,6 +46,14 @@ def peers(*, config_path: str | None, as_json: bool) -> None:
         )
     if not answer["peers"]:
         print_line("no neighbours")
+    for banned in answer["banned"]:
+        left = _duration(banned["seconds"])
+        print_line(f"{banned['device'][:16]}  banned for {left}: {banned['reason']}")
+    for ended in answer["ended"]:
+        print_line(
+            f"{ended['device'][:16]}  {ended['address']:24}  a session ended "
+            f"{_duration(ended['seconds'])} ago: {ended['reason']}"
+        )
 
 
 @click.command
@@ -154,8 +166,11 @@ def _describe_update(update: dict[str, Any]) -> str:
 
 
 def _ago(when: float) -> str:
-    seconds = max(0.0, time.time() - when)
+    return f"{_duration(time.time() - when)} ago"
+
+
+def _duration(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

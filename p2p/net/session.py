@@ -85,6 +85,11 @@ class Session:
             self._drained = trio.Event()
             await self._drained.wait()
 
+    @property
+    def farewell(self) -> m.Bye | None:
+        """What we said last, or are about to say."""
+        return self._farewell
+
     def leave(self, reason: m.Farewell, text: str = "") -> None:
         """End the session once what is queued before was sent, or soon."""
         if self._farewell is None:

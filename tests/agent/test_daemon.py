@@ -169,7 +169,7 @@ async def test_disabled_it_meets_nobody_and_updates_come_from_the_origin(
         status = await agent.ask("/disable", {})
         assert not status["enabled"]
         status = await agent.until(lambda s: s["port"] is None)
-        assert await agent.ask("/peers") == {"peers": []}
+        assert (await agent.ask("/peers"))["peers"] == []
         await agent.until_commit(bench.first)
     async with run(config) as agent:
         status = await agent.status()

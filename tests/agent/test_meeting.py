@@ -53,7 +53,7 @@ async def test_two_meet_and_know_who_the_other_is(tmp_path: Path, repo: Repo) ->
             with trio.fail_after(10):
                 while not (len(one.neighbours) and len(two.neighbours)):
                     await trio.lowlevel.checkpoint()
-            (seen,) = one.describe_peers()
+            (seen,) = one.neighbours.describe()["peers"]
             assert seen["device"] == two.neighbours.me
             assert seen["software"].startswith("ostree-p2p/")
             (met,) = two.neighbours

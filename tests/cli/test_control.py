@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 import trio
 
 from p2p.cli.main import main
+from p2p.net.identity import open_identity
+from p2p.net.tls import Endpoint, dial
+from p2p.trust.policy import Clock
 from tests.agent.agents import (
     REFSPEC,
     FileOrigin,
@@ -91,7 +95,11 @@ async def test_status_says_what_is_wrong(desk: Desk) -> None:
 
 async def test_peers_says_who_is_met(desk: Desk, tmp_path: Path) -> None:
     assert await desk.run("peers") == "no neighbours\n"
-    assert json.loads(await desk.run("peers", "--json")) == {"peers": []}
+    assert json.loads(await desk.run("peers", "--json")) == {
+        "peers": [],
+        "banned": [],
+        "ended": [],
+    }
     status = await desk.agent.status()
     config = replace(
         desk.agent.config,
@@ -105,9 +113,36 @@ async def test_peers_says_who_is_met(desk: Desk, tmp_path: Path) -> None:
     async with run(config) as other:
         status = await other.until_commit(desk.commit)
         said = await desk.run("peers")
+        assert status["device"][:16] in said
+        assert "ostree-p2p/" in said
+        assert "given" in said
+    with trio.fail_after(10):
+        while "a session ended" not in (said := await desk.run("peers")):
+            await trio.lowlevel.checkpoint()
+    assert "no neighbours" in said
     assert status["device"][:16] in said
-    assert "ostree-p2p/" in said
-    assert "given" in said
+    (ended,) = json.loads(await desk.run("peers", "--json"))["ended"]
+    assert ended["device"] == status["device"]
+    assert ended["reason"]
+
+
+async def test_who_is_banned_is_said_and_why(desk: Desk, tmp_path: Path) -> None:
+    """By the command, and the status tells to ask it."""
+    identity = open_identity(str(tmp_path / "villain"))
+    endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True))
+    contact = await dial(endpoint, neighbour_of(await desk.agent.status()))
+    async with contact.stream:
+        await contact.stream.send_all(b"\x02\x00\x00\x01x")
+        while await contact.stream.receive_some():
+            pass
+    told = json.loads(await desk.run("peers", "--json"))
+    (banned,) = told["banned"]
+    assert banned["device"] == identity.device_id
+    assert "kind 2" in banned["reason"]
+    said = await desk.run("peers")
+    assert "banned for 10 min" in said
+    assert "kind 2" in said
+    assert "1 devices; see `p2p peers`" in await desk.run("status")
 
 
 async def test_sharing_is_switched(desk: Desk) -> None:

@@ -199,6 +199,29 @@ async def test_a_bad_hello_is_no_neighbour(scene: Scene, kind: type[Villain]) ->
         assert not len(meeting.neighbours)
 
 
+FLOODS = {
+    "HOLDINGS": control_frame(layout.encode(m.Holdings())),
+    "RECORD": control_frame(
+        layout.encode(m.Record(m.DeviceId("a" * 64), 1, 2, b"\xc0"))
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FLOODS)
+async def test_a_flood_of_what_nobody_asked_for_bans_its_sender(
+    scene: Scene, what: str
+) -> None:
+    villain = Shouter(*[FLOODS[what]] * 2000)
+    neighbours, _ = await scene.pull_past(villain)
+    assert list(neighbours.banned) == [villain.device]
+    (ended,) = (
+        each
+        for each in neighbours.describe()["ended"]
+        if each["device"] == villain.device
+    )
+    assert what in ended["reason"]
+
+
 # -- what is legal and false -------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from p2p.net.identity import open_identity
 from p2p.net.listener import Listener
 from p2p.net.session import Session
 from p2p.net.tls import Contact, Endpoint
+from p2p.net.transport import Transport
 from p2p.ostree.repo import Repo
 from p2p.trust.policy import Clock
 from p2p.wire import layout
@@ -47,7 +48,7 @@ class BentSession(Session):
     """A session whose words pass the villain first."""
 
     def __init__(self, contact: Contact, villain: Villain) -> None:
-        super().__init__(contact.stream, contact.peer)
+        super().__init__(villain.stream(contact), contact.peer)
         self._villain = villain
         self.connection = villain.connection()
         self.server: Server
@@ -95,6 +96,10 @@ class Villain:
     def connection(self) -> Connection:
         """Return the protocol's state of a new session."""
         return Connection()
+
+    def stream(self, contact: Contact) -> Transport:
+        """Return what a new session's bytes go through."""
+        return contact.stream
 
     def greet(self, hello: m.Hello) -> m.Hello:
         """Return what to say of itself."""
