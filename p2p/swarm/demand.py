@@ -20,8 +20,9 @@ from p2p.swarm.ownership import Ownership
 from p2p.swarm.site import Site
 from p2p.wire.limits import MAX_PAGE_HASHES
 
-# Lists of hashes asked of one neighbour at once; each is one round trip.
-_HASH_REQUESTS = 8
+# Lists of hashes asked of one neighbour at once. It reads a whole object for each,
+# and what is asked for behind them waits.
+_HASH_REQUESTS = 2
 # What such a list is taken to weigh, so that its giver may be found slow.
 _PAGE_BYTES = 4096
 # How many hashes are asked for where no size is known.
