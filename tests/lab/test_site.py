@@ -11,7 +11,8 @@ from tests.pulls import REF
 from tests.trees import MIB, change_files, random_tree
 
 pytestmark = pytest.mark.root
-MAX_COPIES = 1.3
+# A small tree: who begins before it knows the others fetches a large part of it.
+MAX_COPIES = 1.5
 
 
 @pytest.fixture
