@@ -165,12 +165,17 @@ async def test_a_server_that_is_gone_fails_everything_after_five_tries(
 async def test_a_server_that_comes_back_in_time_is_used(
     fetcher: Fetcher, autojump_clock: MockClock
 ) -> None:
-    silent = 0
+    """It fails more often than one is patient with, but not in a row.
+
+    That is certain only because something arrives between two failures: what a server
+    has answered may still be dropped, to be asked for again later.
+    """
+    silent = allowed = 0
 
     async def sick(exchange: Exchange) -> None:
         nonlocal silent
-        silent += 1
-        if silent % 3:
+        if silent < allowed:
+            silent += 1
             exchange.hang_up()
         else:
             await files(contents(made))(exchange)
@@ -178,11 +183,13 @@ async def test_a_server_that_comes_back_in_time_is_used(
     made = [make_file(b"%d" % number) for number in range(50)]
     async with serving(sick) as server:
         origin = open_origin(fetcher, server.url)
-        for file in made:
-            origin.want(file.name)
-        events = await collect(origin)
-    assert {type(event) for event in events} == {ObjectReceived}
-    assert len(events) == 50
+        for start in range(0, 50, 10):
+            allowed += 2
+            for file in made[start : start + 10]:
+                origin.want(file.name)
+            events = await collect(origin)
+            assert [type(event) for event in events] == [ObjectReceived] * 10
+    assert silent == 10
 
 
 # -- long files that break off ---------------------------------------------------------
