@@ -132,6 +132,13 @@ class FutureError(TrustError):
     hint = "Check this device's clock and the build machine's."
 
 
+class StaleError(TrustError):
+    """The origin has said for too long nothing, and neighbours alone do not count."""
+
+    exit_code = 17
+    hint = "Let this device reach its origin once, or raise `max-offline-age`."
+
+
 # -- the other side of a conversation -------------------------------------------
 
 

@@ -92,6 +92,8 @@ class AgentConfig:
         share_protected: share what an origin gives only for credentials with
             everybody, in open membership too.
         poll_seconds: how often an origin is asked for a new head.
+        max_offline_age: for how many seconds after an origin last confirmed a
+            branch's head neighbours are believed what a newer one is; 0 is for ever.
         credentials: by remote, path of its treehub.json or credentials.zip.
         deploy: None: nothing can be deployed.
         follow: the branches to keep up with.
@@ -113,6 +115,7 @@ class AgentConfig:
     share: bool = False
     share_protected: bool = False
     poll_seconds: float = 300.0
+    max_offline_age: float = 0.0
     credentials: Mapping[str, str] = field(default_factory=dict)
     deploy: DeployTarget | None = None
     follow: tuple[Follow, ...] = ()
@@ -307,7 +310,10 @@ def _origin(config: AgentConfig, table: Table) -> AgentConfig:
     seconds = table.take("poll-seconds", float, config.poll_seconds)
     if not 1 <= seconds <= 30 * 86400:
         raise table.error("poll-seconds", "must be from 1 second to 30 days")
-    return replace(config, poll_seconds=seconds)
+    age = table.take("max-offline-age", float, config.max_offline_age)
+    if age != 0 and not 60 <= age <= 3650 * 86400:
+        raise table.error("max-offline-age", "must be 0, or seconds up to ten years")
+    return replace(config, poll_seconds=seconds, max_offline_age=age)
 
 
 def _deploy(table: Table) -> DeployTarget:

@@ -32,7 +32,10 @@ def config_table(config: AgentConfig) -> Values:
             "peers": list(map(str, config.peers)),
         },
         "share": {"enabled": config.share, "protected": config.share_protected},
-        "origin": {"poll-seconds": config.poll_seconds},
+        "origin": {
+            "poll-seconds": config.poll_seconds,
+            "max-offline-age": config.max_offline_age,
+        },
     }
     if config.fleet is not None:
         table["fleet"] = _fleet(config.fleet)

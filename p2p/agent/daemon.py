@@ -251,6 +251,7 @@ class Agent:
             "deploy": follow.deploy,
             "commit": repo.refs.get(remote_ref(follow.remote, follow.ref)),
             "confirmed": self._state.state.confirmed.get(follow.refspec),
+            "stale": self._following.is_stale(follow),
             "failures": branch.failures,
             "next_check_seconds": None if pull else round(max(0.0, seconds), 1),
             "pull": None if pull is None else asdict(pull),

@@ -52,6 +52,8 @@ NEWS_SECONDS = 0.5
 # Between two checks because of news.
 REST_SECONDS = 2.0
 MAX_HEARD = 4096
+# A confirmation that changed nothing is written down no more often than that.
+CONFIRMED_SECONDS = 3600.0
 
 
 @dataclass(slots=True)
@@ -114,6 +116,8 @@ class Following:
         self._now = now
         self._changed = trio.Event()
         self._branches: dict[str, Branch] = {}
+        # When what is on the disk says that heads were confirmed.
+        self._written = dict(state.state.confirmed)
         self._heard: dict[tuple[Checksum, bool], None] = {}
         for follow in (*config.follow, *state.state.follows.values()):
             self.add(follow)
@@ -232,8 +236,13 @@ class Following:
         state, refspec = self._state.state, branch.follow.refspec
         if update.confirmed:
             state.confirmed[refspec] = update.time
-        if update.error or update.commit != update.previous:
+        is_news = bool(update.error) or update.commit != update.previous
+        if is_news:
             state.note(update)
+        written = self._written.get(refspec, -math.inf)
+        is_due = update.confirmed and update.time - written >= CONFIRMED_SECONDS
+        if is_news or is_due:
+            self._written[refspec] = state.confirmed.get(refspec, -math.inf)
             await trio.to_thread.run_sync(self._state.save)
 
     async def _update(
@@ -281,10 +290,20 @@ class Following:
             writer=self._writer,
             verifier=Verifier.for_remote(remote, directories=[Path(repo.path)]),
             remote=remote,
-            request=PullRequest(wanted=(Wanted(follow.ref),)),
+            request=PullRequest(
+                wanted=(Wanted(follow.ref),), confirmed_only=self.is_stale(follow)
+            ),
             now=self._now,
             company=company,
         )
+
+    def is_stale(self, follow: Follow) -> bool:
+        """Whether the origin confirmed a branch's head too long ago, or never."""
+        most = self._config.max_offline_age
+        if not most:
+            return False
+        confirmed = self._state.state.confirmed.get(follow.refspec)
+        return confirmed is None or self._now() - confirmed > most
 
     def _may_share(self, remote: RemoteConfig) -> bool:
         """Whether everybody who can be met may have what a remote gives."""

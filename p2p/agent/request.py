@@ -46,6 +46,7 @@ class PullRequest:
         timestamp_check: refuse an older commit also where it was named.
         newer_than: refuse what is older than this commit.
         fsync: whether the result is durable in the end.
+        confirmed_only: believe the origin alone what the head of a branch is.
         caches: other repositories of this machine to take objects from.
 
     """
@@ -57,6 +58,7 @@ class PullRequest:
     timestamp_check: bool = False
     newer_than: Checksum | None = None
     fsync: bool = True
+    confirmed_only: bool = False
     caches: tuple[Repo, ...] = ()
 
 

@@ -6,17 +6,21 @@ origin is away, the newest head that neighbours offer and the verifier believes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from p2p.agent.heads import ask_neighbours, ask_origin_first
 from p2p.agent.request import PullContext, Target, Wanted
 from p2p.errors import (
     BindingError,
+    CredentialsError,
     Error,
     FormatError,
     IntegrityError,
     NoSourceError,
+    OriginError,
     OriginNotFoundError,
+    StaleError,
+    TransportError,
     TrustError,
 )
 from p2p.ostree.objects import Checksum
@@ -54,6 +58,7 @@ class Resolver:
         Raises:
             OriginNotFoundError: the origin has no such ref, or no summary.
             TrustError: the summary must be signed and is not.
+            StaleError: the origin cannot be reached, and nobody else would do.
             OriginError, TransportError: nobody can say.
 
         """
@@ -157,6 +162,8 @@ class Resolver:
             newest = await self._ask_neighbours(ref, collection)
             return None if newest is None else (newest, False)
 
+        if self._request.confirmed_only:
+            return await _insist(ref, ask_origin)
         if origin is not None or neighbours is None:
             return await ask_origin_first(neighbours, ask_origin, ask_others)
         found = await ask_others()
@@ -201,3 +208,17 @@ class Resolver:
         if not heads and refusal is not None:
             raise refusal
         return max(heads, key=lambda head: head.timestamp).checksum if heads else None
+
+
+async def _insist(
+    ref: str, ask_origin: Callable[[], Awaitable[tuple[Checksum, bool]]]
+) -> tuple[Checksum, bool]:
+    """Return the origin's head; StaleError where neighbours would be asked instead."""
+    try:
+        return await ask_origin()
+    except (OriginNotFoundError, CredentialsError):
+        raise
+    except (OriginError, TransportError, NoSourceError) as error:
+        raise StaleError(
+            f"the head of {ref} was not confirmed by its origin for too long: {error}"
+        ) from error

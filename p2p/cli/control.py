@@ -141,6 +141,8 @@ def _describe(branch: dict[str, Any]) -> str:
     words = ["nothing yet" if commit is None else commit[:16]]
     if branch["confirmed"] is not None:
         words.append(f"confirmed {_ago(branch['confirmed'])}")
+    if branch["stale"]:
+        words.append("only its origin is believed (max-offline-age)")
     pull = branch["pull"]
     if pull is not None:
         total = f"{pull['total_objects']}{'' if pull['total_known'] else '+'}"

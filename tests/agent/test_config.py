@@ -47,6 +47,7 @@ protected = true
 
 [origin]
 poll-seconds = 10
+max-offline-age = 86400
 
 [credentials]
 hub = "treehub.json"
@@ -89,6 +90,7 @@ def test_every_setting_is_taken() -> None:
         share=True,
         share_protected=True,
         poll_seconds=10.0,
+        max_offline_age=86400.0,
         credentials={"hub": "/etc/p/treehub.json"},
         deploy=SysrootTarget("/", "factory"),
         follow=(
@@ -147,6 +149,8 @@ def test_later_files_count_key_by_key_and_lists_add_up_where_they_are_parts() ->
         ('[neighbours]\nlisten = ":99999"', "is not HOST:PORT"),
         ("[neighbours]\nspeed = 1", "neighbours.speed: is not a setting"),
         ("[origin]\npoll-seconds = 0", "must be from 1 second"),
+        ("[origin]\nmax-offline-age = 59", "must be 0, or seconds"),
+        ("[origin]\nmax-offline-age = -1", "must be 0, or seconds"),
         ("[origin]\npoll-seconds = true", "must be a number, not true or false"),
         ("[deploy]", "deploy.tree: give either"),
         ('[deploy]\ntree = "a"\nsysroot = "b"', "deploy.tree: give either"),

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ import trio.testing
 from p2p.agent.config import AgentConfig, Fleet
 from p2p.agent.meeting import MeetingOptions, open_meeting
 from p2p.agent.remotes import ensure_remote
+from p2p.agent.state import StateFile
 from p2p.errors import AgentError, ConfigError, DeployError, FormatError
 from p2p.net.target import Target
 from p2p.ostree.config import RepoMode
@@ -157,6 +159,55 @@ async def test_the_neighbours_head_counts_while_the_origin_is_away(
             status = await two.until_commit(bench.first)
             assert status["branches"][0]["confirmed"] is None
             assert status["updates"][0]["origin_objects"] == 0
+
+
+async def test_for_too_long_without_its_origin_it_believes_no_neighbour(
+    bench: Bench,
+) -> None:
+    """A withdrawn build could be held out to a device that is kept from its origin."""
+    async with run(bench.config("one")) as one:
+        status = await one.until_commit(bench.first)
+        bench.origin.away = True
+        config = bench.config("two", peers=neighbour_of(status), max_offline_age=3600.0)
+        async with run(config) as two:
+            status = await two.until(lambda s: s["branches"][0]["last"])
+            (branch,) = status["branches"]
+            assert branch["last"]["error"] == "StaleError"
+            assert branch["stale"]
+            assert branch["commit"] is None
+            bench.origin.away = False
+            await two.ask("/check", {"refspec": REFSPEC})
+            status = await two.until_commit(bench.first)
+            assert not status["branches"][0]["stale"]
+
+
+async def test_for_a_while_without_its_origin_it_believes_neighbours(
+    bench: Bench,
+) -> None:
+    async with run(bench.config("one")) as one:
+        status = await one.until_commit(bench.first)
+        bench.origin.away = True
+        config = bench.config("two", peers=neighbour_of(status), max_offline_age=3600.0)
+        state = StateFile(config.state)
+        state.state.confirmed[REFSPEC] = time.time() - 1800
+        state.save()
+        async with run(config) as two:
+            status = await two.until_commit(bench.first)
+            assert not status["branches"][0]["last"]["confirmed"]
+
+
+async def test_that_nothing_is_new_is_remembered_as_a_confirmation(
+    bench: Bench,
+) -> None:
+    async with run(bench.config()) as agent:
+        await agent.until_commit(bench.first)
+    state = StateFile(bench.config().state)
+    state.state.confirmed[REFSPEC] -= 86400
+    state.save()
+    began = time.time()
+    async with run(bench.config()) as agent:
+        await agent.until(lambda s: s["branches"][0]["last"])
+    assert StateFile(bench.config().state).state.confirmed[REFSPEC] >= began
 
 
 async def test_disabled_it_meets_nobody_and_updates_come_from_the_origin(

@@ -33,6 +33,7 @@ FULL = AgentConfig(
     share=True,
     share_protected=True,
     poll_seconds=12.5,
+    max_offline_age=3600.0,
     credentials={"hub": "/c/hub.zip", "a.b": "/c/other.json"},
     deploy=SysrootTarget("/", "factory"),
     follow=(
