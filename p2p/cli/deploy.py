@@ -6,11 +6,12 @@ one they ask the running agent, which has a writer deploy where that was told to
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -23,8 +24,6 @@ from p2p.errors import AgentError
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
 
-F = TypeVar("F", bound=Callable[..., None])
-
 _OPTIONS = (
     click.option("--repo", "repo_path", metavar="REPO", help="The repository."),
     click.option("--tree", metavar="DIR", help="Deploy into this directory."),
@@ -35,10 +34,48 @@ _OPTIONS = (
 )
 
 
-def _place_options(function: F) -> F:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a command works: the options' target, or None for the running agent."""
+
+    repo_path: str | None
+    target: Target | None
+    config_path: str | None
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return what the agent answers."""
+        return ask(read_config(self.config_path), path, body)
+
+    def open(self, target: Target) -> tuple[Repo, Deployer]:
+        """Return the repository, a sysroot's own by default, and what deploys it."""
+        path = self.repo_path
+        if path is None and isinstance(target, SysrootTarget):
+            path = os.path.join(target.sysroot, "ostree/repo")
+        repo = Repo.open(path if path is not None else default_repo())
+        return repo, open_deployer(repo, target)
+
+
+def _place_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where; the function gets them as `place`."""
+
+    @functools.wraps(function)
+    def command(
+        *,
+        repo_path: str | None,
+        tree: str | None,
+        sysroot: str | None,
+        os_name: str | None,
+        config_path: str | None,
+        **options: object,
+    ) -> None:
+        target = make_target(tree=tree, sysroot=sysroot, os_name=os_name)
+        if target is None and repo_path is not None:
+            raise click.UsageError("--repo needs --tree or --sysroot beside it")
+        function(place=_Place(repo_path, target, config_path), **options)
+
     for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
 
 
 @click.command
@@ -50,11 +87,7 @@ def _place_options(function: F) -> F:
 @click.argument("refspec", metavar="REMOTE:REF")
 def deploy(
     *,
-    repo_path: str | None,
-    tree: str | None,
-    sysroot: str | None,
-    os_name: str | None,
-    config_path: str | None,
+    place: _Place,
     as_json: bool,
     refspec: str,
 ) -> None:
@@ -63,14 +96,11 @@ def deploy(
     It was pulled before; its signatures are checked once more. In a bootable system it
     runs from the next boot on, in a --tree at once.
     """
-    target = make_target(tree=tree, sysroot=sysroot, os_name=os_name)
     ref = remote_ref(*split_refspec(refspec))
-    if target is None:
-        _refuse_repo(repo_path)
-        answer = ask(read_config(config_path), "/deploy", {"refspec": refspec})
-        _print_answer(answer, as_json=as_json)
+    if place.target is None:
+        _print_answer(place.ask("/deploy", {"refspec": refspec}), as_json=as_json)
         return
-    repo, deployer = _open(repo_path, target)
+    repo, deployer = place.open(place.target)
     commit = repo.refs.resolve(ref)
     verify_deployable(repo, refspec, commit)
     _print_outcome(deployer.deploy(refspec, commit), as_json=as_json)
@@ -80,21 +110,14 @@ def deploy(
 @_place_options
 def rollback(
     *,
-    repo_path: str | None,
-    tree: str | None,
-    sysroot: str | None,
-    os_name: str | None,
-    config_path: str | None,
+    place: _Place,
     as_json: bool,
 ) -> None:
     """Go back to the deployment before; once more, and it is undone."""
-    target = make_target(tree=tree, sysroot=sysroot, os_name=os_name)
-    if target is None:
-        _refuse_repo(repo_path)
-        answer = ask(read_config(config_path), "/rollback", {})
-        _print_answer(answer, as_json=as_json)
+    if place.target is None:
+        _print_answer(place.ask("/rollback", {}), as_json=as_json)
         return
-    _, deployer = _open(repo_path, target)
+    _, deployer = place.open(place.target)
     _print_outcome(deployer.rollback(), as_json=as_json)
 
 
@@ -104,24 +127,18 @@ def rollback(
 @click.option("--unpin", metavar="ID", help="Keep this deployment no longer.")
 def deployments(
     *,
-    repo_path: str | None,
-    tree: str | None,
-    sysroot: str | None,
-    os_name: str | None,
-    config_path: str | None,
+    place: _Place,
     as_json: bool,
     pin: str | None,
     unpin: str | None,
 ) -> None:
     """List what is deployed, what runs first."""
-    target = make_target(tree=tree, sysroot=sysroot, os_name=os_name)
-    if target is None:
-        _refuse_repo(repo_path)
+    if place.target is None:
         if pin or unpin:
             raise click.UsageError("--pin and --unpin need --tree or --sysroot")
-        listed = _listed(ask(read_config(config_path), "/status"))
+        listed = _listed(place.ask("/status"))
     else:
-        _, deployer = _open(repo_path, target)
+        _, deployer = place.open(place.target)
         for deployment_id, pinned in ((pin, True), (unpin, False)):
             if deployment_id is not None:
                 _warn(deployer.pin(deployment_id, pinned=pinned).notes)
@@ -133,19 +150,6 @@ def deployments(
         print_line(_describe(each))
     if not listed:
         print_line("nothing is deployed")
-
-
-def _refuse_repo(repo_path: str | None) -> None:
-    """Refuse a repository without a place: the agent has its own."""
-    if repo_path is not None:
-        raise click.UsageError("--repo needs --tree or --sysroot beside it")
-
-
-def _open(repo_path: str | None, target: Target) -> tuple[Repo, Deployer]:
-    if repo_path is None and isinstance(target, SysrootTarget):
-        repo_path = os.path.join(target.sysroot, "ostree/repo")
-    repo = Repo.open(repo_path if repo_path is not None else default_repo())
-    return repo, open_deployer(repo, target)
 
 
 def _listed(answer: dict[str, Any]) -> list[dict[str, Any]]:
