@@ -15,7 +15,7 @@ import trio
 from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.daemon import run_agent
 from p2p.agent.remotes import remote_name
-from p2p.cli.local_api import config_option, read_config, system_option
+from p2p.cli.configured import config_option, read_config, system_option
 from p2p.cli.options import print_line
 from p2p.cli.writer import open_configured_writer
 from p2p.deploy.target import TreeTarget

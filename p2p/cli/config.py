@@ -8,7 +8,7 @@ import click
 
 from p2p.agent.config import config_files
 from p2p.agent.config_text import config_table, to_toml
-from p2p.cli.local_api import config_option, read_config
+from p2p.cli.configured import config_option, read_config
 from p2p.cli.options import json_option, print_json, print_line
 
 

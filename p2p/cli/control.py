@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from p2p.cli.local_api import ask, config_option, read_config
+from p2p.cli.configured import config_option, read_config
+from p2p.cli.local_api import ask
 from p2p.cli.options import format_bytes, json_option, print_json, print_line
 from p2p.errors import AgentError
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from p2p.cli.local_api import ask, config_option, read_config
+from p2p.cli.configured import config_option, read_config
+from p2p.cli.local_api import ask
 from p2p.cli.options import default_repo, json_option, print_json, print_line, refuse
 from p2p.deploy.deployment import Deployer, Outcome
 from p2p.deploy.target import SysrootTarget, Target, make_target, open_deployer

@@ -11,7 +11,8 @@ import trio
 from p2p.agent.config import SYSTEM_SOCKET, AgentConfig, default_config
 from p2p.agent.doctor.examination import examine
 from p2p.agent.doctor.finding import Finding, Level, failed, ok, warn
-from p2p.cli.local_api import agent_socket, ask, config_option, read_config
+from p2p.cli.configured import config_option, read_config
+from p2p.cli.local_api import agent_socket, ask
 from p2p.cli.options import json_option, print_json, print_line
 from p2p.errors import AgentError, ConfigError, Error
 

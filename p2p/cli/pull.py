@@ -18,7 +18,7 @@ from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PulledRef, PullRequest, Wanted
 from p2p.cli import progress
-from p2p.cli.local_api import (
+from p2p.cli.configured import (
     choose_interfaces,
     config_option,
     mdns_options,

@@ -10,7 +10,7 @@ import click
 import trio
 
 from p2p.agent.meeting import DEVICE_PATH, MeetingOptions, open_meeting, share_refs
-from p2p.cli.local_api import (
+from p2p.cli.configured import (
     choose_interfaces,
     config_option,
     mdns_options,

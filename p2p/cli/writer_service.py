@@ -14,7 +14,7 @@ import click
 
 from p2p.agent.remotes import ensure_repository
 from p2p.agent.writer_command import WRITER_COMMAND
-from p2p.cli.local_api import config_option, read_config
+from p2p.cli.configured import config_option, read_config
 from p2p.errors import Error
 from p2p.ostree.disk import disk_error
 from p2p.ostree.messages import Failed, encode

@@ -1,5 +1,6 @@
 """What a client may cost the HTTP server: time, connections, and its end."""
 
+import resource
 import socket
 from collections.abc import AsyncGenerator
 
@@ -183,7 +184,6 @@ async def test_when_full_of_busy_connections_a_newcomer_gets_503() -> None:
 async def test_out_of_descriptors_means_waiting_and_not_the_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with serving(echo) as server, server.talk() as talk:
         await talk.ask("GET", "/")
