@@ -188,8 +188,11 @@ class Fetching:
         match action:
             case a.DropPeer(peer, blame, banned):
                 neighbours.drop(peer, blame, banned=banned)
-            case a.AnnounceHave():
-                neighbours.announce(action)
+            case a.AnnounceHave(names):
+                # Units of what is not complete are not served: who was told of them
+                # would ask in vain, and think the less of us.
+                if names:
+                    neighbours.announce(a.AnnounceHave(names))
             case a.AnnounceMember():
                 neighbours.announce_member(action)
             case a.Cancel(peer, number):
