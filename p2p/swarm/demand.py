@@ -25,6 +25,9 @@ from p2p.wire.limits import MAX_PAGE_HASHES
 _HASH_REQUESTS = 2
 # What such a list is taken to weigh, so that its giver may be found slow.
 _PAGE_BYTES = 4096
+# How long a neighbour that had nothing for us is not looked at again, unless we learn
+# something: what may be asked of it depends on the others too.
+_STARVED = 0.25
 # How many hashes are asked for where no size is known.
 _GUESSED_UNITS = 64
 
@@ -56,6 +59,7 @@ class Demand:
             neighbour = min(ready, key=_load)
             if not self._request(neighbour, now):
                 neighbour.starved = self._signature(neighbour)
+                neighbour.starved_until = now + _STARVED
                 ready.remove(neighbour)
                 continue
             neighbour.lot = site.rng.random()
@@ -71,7 +75,8 @@ class Demand:
     def _has_room(self, neighbour: Neighbour, now: float) -> bool:
         if neighbour.deferred:
             neighbour.expire(now)
-        if neighbour.starved == self._signature(neighbour):
+        is_starved = neighbour.starved == self._signature(neighbour)
+        if is_starved and now < neighbour.starved_until:
             return False
         outstanding = neighbour.outstanding
         unit = self._site.tuning.unit_bytes

@@ -83,6 +83,7 @@ class Neighbour:
         served: objects and units it gave.
         learned: grows whenever we learn what it has.
         starved: what we knew when it had nothing to ask for.
+        starved_until: when that is looked at again though we know no more.
         lot: drawn anew with each request; breaks ties.
         grace: the time we lose by not asking it for what is others' to ask for.
         is_spared: it has nothing else for us now.
@@ -129,6 +130,7 @@ class Neighbour:
     served: int = 0
     learned: int = 0
     starved: int = -1
+    starved_until: float = 0.0
     lot: float = 0.0
     grace: Patience = field(default_factory=lambda: Patience(GRACE_SECONDS))
     is_spared: bool = False
