@@ -93,7 +93,8 @@ class Demand:
 
     def _signature(self, neighbour: Neighbour) -> int:
         """Whoever had nothing to give has nothing until this changes."""
-        known = self._site.catalogue.opened + neighbour.learned
+        site = self._site
+        known = site.catalogue.opened + neighbour.learned + site.membership
         return 2 * known + neighbour.grace.is_spent
 
     def _window(self, neighbour: Neighbour) -> float:

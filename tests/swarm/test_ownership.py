@@ -1,11 +1,12 @@
 """Who fetches what."""
 
 from p2p.sim.site import device_id
+from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.swarm.lifecycle import State
 from p2p.swarm.ownership import Ownership, share_evenly
 from p2p.wire.messages import Held
-from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, OTHER, Rig, files
+from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, OTHER, Rig, files, only
 
 
 def ranked(rig: Rig) -> Ownership:
@@ -128,3 +129,20 @@ def test_others_shards_are_taken_against_their_owners_order() -> None:
     rig.join(ANNA, COMMIT, held=Held.BEGUN)
     late = [shard for shard in ranked(rig).late if shard.above]
     assert [shard.above[0] for shard in late] == sorted(s.above[0] for s in late)
+
+
+def test_who_was_spared_for_one_that_left_is_asked_again() -> None:
+    rig = Rig()
+
+    def serve(actions: list[a.Action]) -> None:
+        for batch in only(actions, a.RequestBatch):
+            assert batch.peer == ANNA
+            serve(rig.deliver(batch) + rig.verify(*batch.names))
+
+    rig.join(ANNA, COMMIT)
+    rig.join(BERT, COMMIT, held=Held.PARTIAL)
+    serve(rig.want(files(10)))
+    assert not rig.scheduler.is_complete
+    serve(rig.tell(e.PeerLeft(BERT)))
+    serve(rig.wait(1.0))
+    assert rig.scheduler.is_complete
