@@ -62,6 +62,8 @@ class Demand:
                 neighbour.starved_until = now + _STARVED
                 ready.remove(neighbour)
                 continue
+            # It has something after all, and may have more when this has come.
+            neighbour.starved = -1
             neighbour.lot = site.rng.random()
             if not self._has_room(neighbour, now):
                 ready.remove(neighbour)
