@@ -37,9 +37,10 @@ def write_file(path: str, data: bytes, *, fsync: bool, mode: int = 0o644) -> Non
 def exists(path: str) -> bool:
     """Tell whether there is something at a path, be it a dangling link.
 
-    Half the time of `os.path.lexists`, which raises and catches an error.
+    Half the time of `os.path.lexists`, which raises and catches an error. Asked with
+    the rights the process has: without `effective_ids` capabilities do not count.
     """
-    return os.access(path, os.F_OK, follow_symlinks=False)
+    return os.access(path, os.F_OK, effective_ids=True, follow_symlinks=False)
 
 
 def sync_directory(path: str) -> None:
