@@ -1,6 +1,7 @@
 """What a test needs of its machine, and what happens where it is missing."""
 
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -45,8 +46,13 @@ def _has_binding() -> bool:
         return False
 
 
+def _has_descriptors() -> bool:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 2048
+
+
 _ABILITIES: dict[str, tuple[Callable[[], bool], str]] = {
     "root": (_is_root, "needs root"),
+    "descriptors": (_has_descriptors, "needs 2048 open files to be allowed"),
     "gi": (_has_binding, "needs the package python3-gi"),
     "loop": (_has_loop_devices, "needs root and loop devices"),
     "netns": (_has_namespaces, "needs root and network namespaces"),
@@ -67,7 +73,8 @@ def _lack(what: str) -> str | None:
 def require(*what: str) -> None:
     """Skip the test unless the machine has everything named; fail it under CI.
 
-    A name is "root", "loop", "netns", "ostree-tests" or else a program.
+    A name is "root", "descriptors", "gi", "loop", "netns", "ostree-tests" or else a
+    program.
     """
     lacks = [reason for reason in map(_lack, what) if reason]
     if not lacks:

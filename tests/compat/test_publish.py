@@ -37,6 +37,7 @@ from tests.oracle import (
     snapshot,
     walk_objects,
 )
+from tests.require import require
 from tests.servers import StartNginx
 from tests.transfer import (
     PUBLISHERS,
@@ -180,8 +181,7 @@ def test_an_ordinary_user_publishes_what_ostree_pulls_as_that_user(
 def test_a_user_who_may_not_write_is_told_so(
     tmp_path: Path, sources: Path, ordinary_user: Unprivileged
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("root's repository is needed")
+    require("root")  # whose repository it is
     Ostree.init(tmp_path / "repo", "bare-user")
     program = (
         f"import sys; sys.path.append({str(ROOT)!r})\n"

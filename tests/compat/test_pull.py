@@ -9,6 +9,7 @@ import pytest
 
 from tests.oracle import Ostree, split_xattrs_repo
 from tests.pulls import REF, REMOTE, Client, check_equal, object_requests
+from tests.require import require
 from tests.servers import Nginx, run_nginx
 from tests.trees import canonical_tree, change_files, nasty_tree, random_tree
 from tests.unprivileged import Unprivileged
@@ -80,8 +81,8 @@ def origin_for(mode: str, request: pytest.FixtureRequest) -> Origin:
 def test_every_object_is_that_of_ostree_after_a_full_and_an_incremental_pull(
     mode: str, writer: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if mode == "bare" and not IS_ROOT:
-        pytest.skip("only root may give files to others")
+    if mode == "bare":
+        require("root")  # to give files to others
     origin = origin_for(mode, request)
     theirs = Client.create(tmp_path / "theirs", mode, origin.url)
     ours = Client.create(tmp_path / "ours", mode, origin.url)
@@ -101,8 +102,8 @@ def test_every_object_is_that_of_ostree_after_a_full_and_an_incremental_pull(
 def test_ostree_checks_checks_out_and_passes_on_what_was_pulled(
     mode: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    if mode == "bare" and not IS_ROOT:
-        pytest.skip("only root may give files to others")
+    if mode == "bare":
+        require("root")  # to give files to others
     origin = origin_for(mode, request)
     ours = Client.create(tmp_path / "ours", mode, origin.url)
     ours.pull(REF, "--depth=-1").check()

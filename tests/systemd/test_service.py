@@ -322,7 +322,7 @@ def sandboxed(site: Site, unit: str, program: str) -> Any:
 def test_a_taken_agent_can_speak_and_keep_its_state_and_nothing_else(
     site: Site, build: str
 ) -> None:
-    site.machine.path("/root/private").touch()
+    (site.machine.path("/root") / "private").touch()
     said = sandboxed(site, SERVICE, PROBE)
     assert {name for name, result in said.items() if result == "can"} == {
         "write its state",

@@ -24,6 +24,7 @@ from p2p.web.client.intake import PIECE_BYTES
 from p2p.web.client.lane import Chunk, Done, Event, Failed
 from p2p.web.client.request import Access, Request
 from p2p.web.client.transfer import Transfer
+from tests.require import require
 from tests.servers import StartNginx
 from tests.web.client.servers import Exchange, answer, files, serving
 
@@ -467,8 +468,7 @@ async def test_a_fault_of_the_thread_is_raised_where_events_are_awaited() -> Non
 def many_descriptors() -> Iterator[None]:
     """Have all descriptor numbers below 1024 taken."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard < 2048:
-        pytest.skip("this process may not open 2048 files")
+    require("descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (2048, hard))
     taken = [os.open("/dev/null", os.O_RDONLY)]
     while taken[-1] < 1100:
