@@ -25,7 +25,8 @@ from p2p.wire.outbox import Outbox
 from p2p.wire.rule import RuleError
 from p2p.wire.session import Side, step
 
-_Other = m.Hello | m.Bye | m.Ping | m.Pong | m.Holdings | m.Record | m.Cancel
+_Gossip = m.Holdings | m.Record | m.Digest
+_Other = m.Hello | m.Bye | m.Ping | m.Pong | _Gossip | m.Cancel
 
 
 class Connection:
@@ -191,6 +192,8 @@ class Connection:
                 self._outbox.put(body, key="holdings")
             case m.Record(member):
                 self._outbox.put(body, key=("record", member))
+            case m.Digest():
+                self._outbox.put(body, key="digest")
             case m.Cancel(request):
                 self._asked.find(request).move(Signal.CANCEL)
                 self._outbox.put(body)

@@ -21,7 +21,7 @@ from p2p.wire.limits import (
     U32,
     U63,
 )
-from p2p.wire.messages import HeldCommit, HeldRef, Prefix
+from p2p.wire.messages import DeviceId, Prefix, Version
 from p2p.wire.rule import RuleError
 
 
@@ -258,6 +258,38 @@ def sizes(limit: int) -> Field:
     return Field(f"bin 8 x 1..{limit} (sizes)", pack, unpack)
 
 
+_VERSION = struct.Struct(">32sQQ")
+
+
+def versions(limit: int) -> Field:
+    """Return a field for member ids with epoch and seq, 64 bits each big-endian."""
+
+    def pack(value: Any) -> bytes:
+        try:
+            packed = b"".join(
+                [_VERSION.pack(unhexlify(one), epoch, seq) for one, epoch, seq in value]
+            )
+        except (struct.error, ValueError, TypeError):
+            raise RuleError("a version is not a device id and two integers") from None
+        unpack(packed)
+        return packed
+
+    def unpack(value: Any) -> tuple[Version, ...]:
+        if value != b"":
+            _check_entries(value, _VERSION.size, limit)
+        found = tuple(
+            [
+                Version(DeviceId(device.hex()), epoch, seq)
+                for device, epoch, seq in _VERSION.iter_unpack(value)
+            ]
+        )
+        if any(epoch > U63 or seq > U63 for _, epoch, seq in found):
+            raise RuleError("an epoch or seq above 2^63-1")
+        return found
+
+    return Field(f"bin 48 x 0..{limit} (versions)", pack, unpack)
+
+
 _SPAN = struct.Struct(">QQI")
 
 
@@ -349,9 +381,7 @@ def tokens(limit: int, length: int) -> Field:
     return Field(f"array of {token.label}, 0..{limit}, distinct", pack, unpack)
 
 
-def rows(
-    kind: type[HeldCommit | HeldRef], limit: int, columns: dict[str, Field]
-) -> Field:
+def rows(kind: type[Any], limit: int, columns: dict[str, Field]) -> Field:
     """Return a field for at most `limit` tuples; unknown trailing items are ignored."""
     fields = tuple(columns.values())
 

@@ -38,6 +38,7 @@ Plain = (
     | m.Pong
     | m.Holdings
     | m.Record
+    | m.Digest
     | m.Request
     | m.Cancel
     | m.PlainAnswer
@@ -269,6 +270,17 @@ LAYOUTS = (
             "epoch": _SIZE,
             "seq": _SIZE,
             "body": blob(1, limits.MAX_RECORD_BYTES),
+            "age": integer(0, limits.MAX_RECORD_AGE),
+        },
+    ),
+    Layout(
+        OPTIONAL | 0x02,
+        m.Digest,
+        {
+            "first": fields.DEVICE,
+            "last": fields.DEVICE,
+            "versions": fields.versions(limits.MAX_DIGEST_VERSIONS),
+            "is_answer": fields.BOOL,
         },
     ),
 )

@@ -140,12 +140,44 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A member's signed record, passed on unread; later (epoch, seq) replaces."""
+    """A member's signed record, passed on as it is; later (epoch, seq) replaces.
+
+    Attributes:
+        body: what `p2p.wire.record` makes.
+        age: seconds since the member said it, as far as the sender knows.
+
+    """
 
     member: DeviceId
     epoch: int
     seq: int
     body: bytes
+    age: int = 0
+
+
+class Version(NamedTuple):
+    """Whose record, and which one of it."""
+
+    member: DeviceId
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digest:
+    """Which records the sender has; the receiver sends what is newer or missing.
+
+    Attributes:
+        first, last: it is about the members from one to the other, both included.
+        versions: all records of theirs that the sender has.
+        is_answer: it answers one, and wants none in return.
+
+    """
+
+    first: DeviceId
+    last: DeviceId
+    versions: tuple[Version, ...]
+    is_answer: bool
 
 
 # -- requests --------------------------------------------------------------------------
@@ -448,6 +480,7 @@ Message = (
     | Pong
     | Holdings
     | Record
+    | Digest
     | Request
     | Cancel
     | BulkAnswer

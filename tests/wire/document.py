@@ -14,7 +14,9 @@ from typing import Any
 
 from p2p.wire import limits
 from p2p.wire.exchange import FETCH, WATCH, Phase, Signal, Table
+from p2p.wire.fields import Field
 from p2p.wire.layout import LAYOUTS
+from p2p.wire.record import CLAIM
 from p2p.wire.session import SESSION, Side, Speech
 from tests.wire import vectors
 
@@ -70,6 +72,10 @@ def _messages() -> str:
     )
 
 
+def _fields(fields: Mapping[str, Field]) -> str:
+    return table(["field", "is"], [[f"`{n}`", f.label] for n, f in fields.items()])
+
+
 def _limits() -> str:
     names = [name for name in vars(limits) if re.match("MAX_|[A-Z_]+_BYTES$", name)]
     return table(
@@ -101,9 +107,9 @@ def _conversation(made: dict[str, Any]) -> str:
     return _code(lines)
 
 
-def _hashes(made: dict[str, Any]) -> str:
+def _signed(made: dict[str, Any]) -> str:
     lines = []
-    for key, value in made["hashes"].items():
+    for key, value in made.items():
         lines += [key, *_fold(value if isinstance(value, str) else json.dumps(value))]
     return _code(lines)
 
@@ -132,7 +138,9 @@ def blocks(made: dict[str, Any]) -> dict[str, str]:
         "refused": _rows(made, "refused"),
         "varints": _rows(made, "varints"),
         "bitmaps": _rows(made, "bitmaps"),
-        "hashes": _hashes(made),
+        "hashes": _signed(made["hashes"]),
+        "claim": _fields(CLAIM),
+        "record": _signed(made["record"]),
     }
 
 

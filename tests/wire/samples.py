@@ -89,7 +89,13 @@ STATE: dict[str, m.Message] = {
         (m.HeldRef("stable/x86_64", "", COMMIT),),
         more=True,
     ),
-    "RECORD": m.Record(DEVICE, 7, 99, b"signed record"),
+    "RECORD": m.Record(DEVICE, 7, 99, b"signed record", 3),
+    "DIGEST": m.Digest(
+        first=m.DeviceId("0" * 64),
+        last=m.DeviceId("f" * 64),
+        versions=(m.Version(DEVICE, 7, 99),),
+        is_answer=False,
+    ),
     "PING": m.Ping(77),
 }
 
@@ -234,6 +240,17 @@ others = st.one_of(
         numbers(limits.U63),
         numbers(limits.U63),
         st.binary(min_size=1, max_size=limits.MAX_RECORD_BYTES),
+        numbers(limits.MAX_RECORD_AGE),
+    ),
+    st.builds(
+        m.Digest,
+        first=devices,
+        last=devices,
+        versions=st.lists(
+            st.builds(m.Version, devices, numbers(limits.U63), numbers(limits.U63)),
+            max_size=5,
+        ).map(tuple),
+        is_answer=st.booleans(),
     ),
     st.builds(m.Cancel, ids),
     st.builds(m.Have, ids, ascending(20, 1)),

@@ -587,7 +587,7 @@ def test_updates_that_wait_are_dropped_when_the_watch_ends() -> None:
 # -- state and signs of life -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["HOLDINGS", "RECORD"])
+@pytest.mark.parametrize("kind", ["HOLDINGS", "RECORD", "DIGEST"])
 def test_state_reaches_the_other_end(kind: str) -> None:
     pair = ConnectionPair()
     pair.send(pair.dialler, STATE[kind])

@@ -44,7 +44,7 @@ def test_every_message_has_a_layout_and_every_field_its_place() -> None:
 def test_numbers_are_distinct_and_requests_are_never_optional() -> None:
     assert len({item.code for item in LAYOUTS}) == len(LAYOUTS)
     optional = {item.name for item in LAYOUTS if item.code & layout.OPTIONAL}
-    assert optional == {"STATUS", "RECORD"}
+    assert optional == {"STATUS", "RECORD", "DIGEST"}
 
 
 def test_names_are_those_of_the_document() -> None:

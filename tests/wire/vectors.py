@@ -1,13 +1,16 @@
 """Makes the vectors of docs/vectors/wire.json: what a peer in any language must do."""
 
+import hashlib
 from dataclasses import fields, replace
 from enum import IntEnum
+from ipaddress import ip_address
 from typing import Any
 
 import nacl.signing
 
 from p2p.wire import bitmap, layout, limits, varint
 from p2p.wire import messages as m
+from p2p.wire import record as r
 from p2p.wire.bulk import BatchHead, GiftHead, UnitHead, split
 from p2p.wire.connection import Connection
 from p2p.wire.frame import control_frame, slice_header
@@ -48,6 +51,31 @@ HASHES = m.Hashes(
 )
 
 
+# RFC 8410: an Ed25519 key as SubjectPublicKeyInfo.
+SPKI = bytes.fromhex("302a300506032b6570032100") + bytes(KEY.verify_key)
+MEMBER = m.DeviceId(hashlib.sha256(SPKI).hexdigest())
+EPOCH, SEQ = 7, 99
+CLAIM = r.Claim(
+    addresses=(
+        r.Address(ip_address("192.0.2.7"), 7878),
+        r.Address(ip_address("2001:db8::7"), 7878),
+    ),
+    wants=(r.commit_tag(COMMIT),),
+    complete=(r.commit_tag(NAMES[0].checksum),),
+    origin=r.OriginState.BUSY,
+    busy_seconds=30,
+    done=bitmap.pack([0, 9, 255], 256),
+    active=(
+        r.Active(r.object_lease(NAMES[0].checksum), 5_000_000),
+        r.Active(r.bucket_lease(0x3E), 40_000),
+    ),
+)
+CLAIM_BYTES = r.encode_claim(CLAIM)
+STATEMENT = r.statement(MEMBER, EPOCH, SEQ, CLAIM_BYTES)
+BODY = r.encode_body(r.Signed(CLAIM_BYTES, SPKI, KEY.sign(STATEMENT).signature))
+RECORD = m.Record(MEMBER, EPOCH, SEQ, BODY, 12)
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON: byte strings in hex, tuples and sets as arrays."""
     if isinstance(value, bytes):
@@ -84,7 +112,10 @@ def _messages() -> list[layout.Plain]:
         found.append(refusal)
     found += [m.Cancelled(R1), m.Elsewhere(R1, DEVICE)]
     found += [m.Have(R1, (1, 3, 200)), m.Units(R1, 4, b"\xc0")]
-    found += [m.Status(R1, 1_000_000, 9_570_000), m.Record(DEVICE, 7, 99, b"record")]
+    found += [m.Status(R1, 1_000_000, 9_570_000), RECORD]
+    digest = STATE["DIGEST"]
+    assert isinstance(digest, m.Digest)
+    found.append(digest)
     return found
 
 
@@ -222,5 +253,24 @@ def make() -> dict[str, Any]:
             "hashes": LIST.hex(),
             "statement": SIGNED.hex(),
             "signature": HASHES.signature.hex(),
+        },
+        "record": {
+            "seed": SEED.hex(),
+            "key": SPKI.hex(),
+            "member": MEMBER,
+            "epoch": EPOCH,
+            "seq": SEQ,
+            "fields": {
+                "addresses": [[str(host), port] for host, port in CLAIM.addresses],
+                "wants": plain(CLAIM.wants),
+                "complete": plain(CLAIM.complete),
+                "origin": int(CLAIM.origin),
+                "busy_seconds": CLAIM.busy_seconds,
+                "done": CLAIM.done.hex(),
+                "active": plain(CLAIM.active),
+            },
+            "claim": CLAIM_BYTES.hex(),
+            "statement": STATEMENT.hex(),
+            "body": BODY.hex(),
         },
     }
