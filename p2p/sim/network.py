@@ -11,10 +11,11 @@ be suspended and resume.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
+from p2p.sim.link import GOODPUT, on_link
 from p2p.sim.timeline import Timeline
 from p2p.wire.limits import MAX_SLICE_BYTES
 from p2p.wire.messages import DeviceId
@@ -25,8 +26,6 @@ PING_SECONDS = 2.0
 REJOIN_SECONDS = 1.0
 # What a session may have on its way, sent but not received.
 _BUFFER_BYTES = 192 << 10
-# Head and framing of a message.
-MESSAGE_BYTES = 40
 
 
 class Endpoint(Protocol):
@@ -55,12 +54,31 @@ class Endpoint(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Parcel:
-    """A message on its way."""
+    """A message that waits: how much of it, and for content the head before it."""
 
     message: object
-    size: int
     left: int
-    is_bulk: bool
+    head: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Slice:
+    """What is sent at once: control messages, or a part of some content.
+
+    Attributes:
+        size: bytes on the link.
+        buffer: bytes that wait between the two links.
+        content: how much content is in it.
+        messages: what is complete with it.
+
+    """
+
+    pipe: Pipe
+    size: float
+    buffer: int
+    content: int
+    messages: list[object]
+    parcel: _Parcel | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +88,7 @@ class Pipe:
     Attributes:
         sent: bytes of content sent so far.
         queued: bytes of content waiting.
-        coming: slices that wait for the receiver's downlink.
+        due: slices that wait for the receiver's downlink.
         buffered: bytes sent and not received yet.
 
     """
@@ -79,7 +97,7 @@ class Pipe:
     target: Host
     control: deque[_Parcel] = field(default_factory=deque)
     bulk: deque[_Parcel] = field(default_factory=deque)
-    coming: deque[tuple[_Parcel, int, bool]] = field(default_factory=deque)
+    due: deque[_Slice] = field(default_factory=deque)
     is_open: bool = True
     is_lined_up: bool = False
     is_due: bool = False
@@ -102,8 +120,12 @@ class Host:
     """A machine with its two links; rates in bytes/s.
 
     Attributes:
-        sent, received: bytes that passed each link, headers included.
-        control: those of `sent` that were no content.
+        lined_up: sessions that wait for the uplink, in turns.
+        coming: slices on their way, with the times at which they will be here.
+        due: sessions slices of which wait for the downlink, in turns.
+        content, received: bytes of content that passed each link.
+        control: bytes of everything else that passed the uplink, with the headers of
+            TLS, TCP and IP; those of content are not counted.
 
     """
 
@@ -113,23 +135,37 @@ class Host:
     down: float
     pipes: dict[DeviceId, Pipe] = field(default_factory=dict)
     lined_up: deque[Pipe] = field(default_factory=deque)
+    coming: deque[tuple[float, _Slice]] = field(default_factory=deque)
     due: deque[Pipe] = field(default_factory=deque)
     is_sending: bool = False
     is_receiving: bool = False
     is_silent: bool = False
     is_dead: bool = False
-    sent: int = 0
+    content: int = 0
     received: int = 0
     control: int = 0
+
+    @property
+    def sent(self) -> int:
+        """Bytes that passed the uplink, content without headers."""
+        return self.content + self.control
 
 
 class Network:
     """All hosts and their sessions."""
 
-    def __init__(self, timeline: Timeline, *, latency: float) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        *,
+        latency: float,
+        weigh: Callable[[object], int | None],
+    ) -> None:
+        """Begin with no hosts; `weigh` tells the length of a message's frames."""
         self.hosts: dict[DeviceId, Host] = {}
         self._timeline = timeline
         self._latency = latency
+        self._weigh = weigh
 
     def add(self, host: Host) -> None:
         """Plug a host in."""
@@ -151,29 +187,26 @@ class Network:
         """End a session from one side; the other learns it a little later."""
         self._close(self.hosts[one], other)
         self.hosts[one].pipes.pop(other, None)
-        self._timeline.after(
-            self._latency, lambda: self._notice(self.hosts[other], one)
-        )
+        self._timeline.after(self._latency, self._notice, self.hosts[other], one)
 
     def part(self, one: DeviceId, other: DeviceId) -> None:
         """End a session from one side, for the two to meet again later."""
         self.disconnect(one, other)
-        self._timeline.after(REJOIN_SECONDS, partial(self._rejoin, one, other))
+        self._timeline.after(REJOIN_SECONDS, self._rejoin, one, other)
 
     def reset(self, one: DeviceId, other: DeviceId) -> None:
         """Break a session for both sides; they meet again later."""
         self._close(self.hosts[one], other)
         self._notice(self.hosts[one], other)
         self._notice(self.hosts[other], one)
-        self._timeline.after(REJOIN_SECONDS, partial(self._rejoin, one, other))
+        self._timeline.after(REJOIN_SECONDS, self._rejoin, one, other)
 
     def _rejoin(self, one: DeviceId, other: DeviceId) -> None:
         first, second = self.hosts[one], self.hosts[other]
         if first.is_dead or second.is_dead:
             return
         if first.is_silent or second.is_silent:
-            again = partial(self._rejoin, one, other)
-            self._timeline.after(REJOIN_SECONDS, again)
+            self._timeline.after(REJOIN_SECONDS, self._rejoin, one, other)
         else:
             self.connect(one, other)
 
@@ -204,96 +237,138 @@ class Network:
         *,
         is_bulk: bool = False,
     ) -> None:
-        """Queue a message on the session, if there is one still."""
+        """Queue a message on the session, if there is one still.
+
+        `size` is that of its content, or of a message whose weight is not known.
+        """
         host = self.hosts[source]
         pipe = host.pipes.get(target)
         if pipe is None or not pipe.is_open:
             return
-        size += MESSAGE_BYTES
-        parcel = _Parcel(message, size, size, is_bulk)
-        (pipe.bulk if is_bulk else pipe.control).append(parcel)
-        pipe.queued += size if is_bulk else 0
+        frames = self._weigh(message)
+        if is_bulk:
+            pipe.bulk.append(_Parcel(message, size, frames or 0))
+            pipe.queued += size
+        else:
+            pipe.control.append(_Parcel(message, size if frames is None else frames))
         self._line_up(pipe)
         self._pump(host)
 
     def _line_up(self, pipe: Pipe) -> None:
         """Let a session take its turn at the uplink, if it has anything to send."""
-        may_send = pipe.is_open and pipe.buffered < _BUFFER_BYTES
-        if may_send and not pipe.is_lined_up and (pipe.control or pipe.bulk):
+        if (
+            not pipe.is_lined_up
+            and (pipe.control or pipe.bulk)
+            and pipe.is_open
+            and pipe.buffered < _BUFFER_BYTES
+        ):
             pipe.is_lined_up = True
             pipe.source.lined_up.append(pipe)
 
     def _pump(self, host: Host) -> None:
+        """Send the next slice, if the uplink is free."""
         if host.is_sending or host.is_silent or host.is_dead:
             return
         while host.lined_up:
             pipe = host.lined_up.popleft()
             pipe.is_lined_up = False
-            queue = pipe.control or pipe.bulk
-            if queue:
-                self._send_slice(pipe, queue)
+            if pipe.control or pipe.bulk:
+                cut = self._cut_control if pipe.control else self._cut_content
+                host.is_sending = True
+                part = cut(pipe)
+                self._timeline.after(part.size / host.up, self._sent, part)
                 return
 
-    def _send_slice(self, pipe: Pipe, queue: deque[_Parcel]) -> None:
-        host = pipe.source
-        parcel = queue[0]
-        size = min(MAX_SLICE_BYTES, parcel.left)
-        parcel.left -= size
-        is_last = not parcel.left
-        if is_last:
-            queue.popleft()
-        if parcel.is_bulk:
-            pipe.queued -= size
-            pipe.sent += size
-        else:
-            host.control += size
+    def _cut_control(self, pipe: Pipe) -> _Slice:
+        """Return all control messages of a session: they are written together."""
+        messages = [parcel.message for parcel in pipe.control]
+        size = on_link(sum([parcel.left for parcel in pipe.control]))
+        pipe.control.clear()
+        pipe.source.control += size
         pipe.buffered += size
-        host.is_sending = True
-        host.sent += size
-        self._timeline.after(
-            size / host.up, lambda: self._sent(pipe, parcel, size, is_last=is_last)
-        )
+        return _Slice(pipe, size, size, 0, messages)
 
-    def _sent(self, pipe: Pipe, parcel: _Parcel, size: int, *, is_last: bool) -> None:
-        self._timeline.after(
-            self._latency, lambda: self._come(pipe, parcel, size, is_last=is_last)
-        )
+    def _cut_content(self, pipe: Pipe) -> _Slice:
+        """Return the next slice of the oldest content of a session."""
+        parcel = pipe.bulk[0]
+        content = parcel.left
+        if content > MAX_SLICE_BYTES:
+            content = MAX_SLICE_BYTES
+            parcel.left -= content
+            messages: list[object] = []
+        else:
+            parcel.left = 0
+            pipe.bulk.popleft()
+            messages = [parcel.message]
+        # The head is written before the content, in the same record.
+        pipe.source.control += parcel.head
+        size = content / GOODPUT + parcel.head
+        parcel.head = 0
+        pipe.queued -= content
+        pipe.sent += content
+        pipe.buffered += content
+        pipe.source.content += content
+        return _Slice(pipe, size, content, content, messages, parcel)
+
+    def _sent(self, part: _Slice) -> None:
+        pipe = part.pipe
+        target = pipe.target
+        target.coming.append((self._timeline.now + self._latency, part))
+        if not target.is_receiving:
+            self._drain(target)
         pipe.source.is_sending = False
         self._line_up(pipe)
         self._pump(pipe.source)
 
-    def _come(self, pipe: Pipe, parcel: _Parcel, size: int, *, is_last: bool) -> None:
-        pipe.coming.append((parcel, size, is_last))
+    def _drain(self, host: Host) -> None:
+        """Receive the next slice, if the downlink is free.
+
+        If nothing has come yet, it is the first one on its way.
+        """
+        if host.is_receiving or host.is_silent or host.is_dead:
+            return
+        now = self._timeline.now
+        coming = host.coming
+        while coming and coming[0][0] <= now:
+            self._queue_up(coming.popleft()[1])
+        if host.due:
+            pipe = host.due.popleft()
+            part = pipe.due.popleft()
+            pipe.is_due = bool(pipe.due)
+            if pipe.is_due:
+                host.due.append(pipe)
+        elif coming:
+            now, part = coming.popleft()
+        else:
+            return
+        host.is_receiving = True
+        self._timeline.at(now + part.size / host.down, self._arrive, part)
+
+    def _queue_up(self, part: _Slice) -> None:
+        """Let a slice wait for the downlink."""
+        pipe = part.pipe
+        pipe.due.append(part)
         if not pipe.is_due:
             pipe.is_due = True
             pipe.target.due.append(pipe)
-        self._drain(pipe.target)
 
-    def _drain(self, host: Host) -> None:
-        if host.is_receiving or host.is_silent or host.is_dead or not host.due:
-            return
-        pipe = host.due.popleft()
-        parcel, size, is_last = pipe.coming.popleft()
-        pipe.is_due = bool(pipe.coming)
-        if pipe.is_due:
-            host.due.append(pipe)
-        host.is_receiving = True
-        self._timeline.after(
-            size / host.down, lambda: self._arrive(pipe, parcel, size, is_last=is_last)
-        )
-
-    def _arrive(self, pipe: Pipe, parcel: _Parcel, size: int, *, is_last: bool) -> None:
+    def _arrive(self, part: _Slice) -> None:
+        pipe = part.pipe
         target = pipe.target
         target.is_receiving = False
-        pipe.buffered -= size
+        if target.is_silent:
+            self._queue_up(part)
+            return
+        pipe.buffered -= part.buffer
         self._line_up(pipe)
         self._pump(pipe.source)
         if pipe.is_open and not target.is_dead:
-            target.received += size
-            if parcel.is_bulk:
-                target.endpoint.progressed(pipe.source.id, parcel.message, size)
-            if is_last:
-                target.endpoint.received(pipe.source.id, parcel.message)
+            peer, endpoint = pipe.source.id, target.endpoint
+            if part.parcel is not None:
+                target.received += part.content
+                endpoint.progressed(peer, part.parcel.message, part.content)
+            for message in part.messages:
+                endpoint.received(peer, message)
         self._drain(target)
 
     # -- faults ------------------------------------------------------------------------
@@ -310,7 +385,7 @@ class Network:
         host = self.hosts[device]
         host.is_silent = True
         for peer in list(host.pipes):
-            self._timeline.after(PING_SECONDS, partial(self._miss, host, peer))
+            self._timeline.after(PING_SECONDS, self._miss, host, peer)
 
     def _miss(self, host: Host, peer: DeviceId) -> None:
         if host.is_silent and peer in host.pipes:
@@ -324,8 +399,7 @@ class Network:
         for peer in list(host.pipes):
             if not host.pipes[peer].is_open:
                 self._notice(host, peer)
-                rejoin = partial(self._rejoin, device, peer)
-                self._timeline.after(REJOIN_SECONDS, rejoin)
+                self._timeline.after(REJOIN_SECONDS, self._rejoin, device, peer)
         host.endpoint.resumed()
         self._pump(host)
         self._drain(host)

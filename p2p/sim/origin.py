@@ -8,9 +8,6 @@ from p2p.ostree.objects import ObjectName
 from p2p.sim.network import Network
 from p2p.wire.messages import DeviceId
 
-# Header of an answer; what a GET needs is small beside it.
-_HEADER_BYTES = 250
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Get:
@@ -66,9 +63,7 @@ class OriginServer:
             size = self.sizes.get(message.name)
             answer = Got(message.name, size)
             self._answers[peer, message.name] = answer
-            self._network.send(
-                self.id, peer, answer, _HEADER_BYTES + (size or 0), is_bulk=True
-            )
+            self._network.send(self.id, peer, answer, size or 0, is_bulk=True)
         elif isinstance(message, Abort) and (peer, message.name) in self._answers:
             # A GET may be lost with its connection; then there is no answer.
             answer = self._answers.pop((peer, message.name))

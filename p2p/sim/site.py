@@ -8,11 +8,13 @@ from random import Random
 
 from p2p.sim.device import Device
 from p2p.sim.giver import Giver
+from p2p.sim.link import GOODPUT
 from p2p.sim.network import Host, Network
 from p2p.sim.origin import OriginServer
 from p2p.sim.timeline import Timeline
 from p2p.sim.tree import Tree
 from p2p.sim.villain import Forging
+from p2p.sim.weight import frame_bytes
 from p2p.swarm.tuning import Tuning
 from p2p.wire.messages import DeviceId
 
@@ -64,12 +66,13 @@ class VirtualSite:
     ) -> None:
         """Begin with an empty site; `wan` is the origin's rate in bytes/s."""
         self.timeline = Timeline()
-        self.network = Network(self.timeline, latency=latency)
+        self.network = Network(self.timeline, latency=latency, weigh=frame_bytes)
         self.devices: dict[DeviceId, Device] = {}
         self.origin: OriginServer | None = None
         self.forgers: set[DeviceId] = set()
         self._random = Random(seed)  # noqa: S311 - equal seeds, equal runs
         self._tuning = tuning
+        self._late: Device | None = None
         if wan is not None:
             self.origin = OriginServer(device_id("origin"), self.network)
             self.network.add(Host(self.origin.id, self.origin, wan, wan))
@@ -151,7 +154,16 @@ class VirtualSite:
         return self.figures()
 
     def _is_over(self) -> bool:
-        return all(device.finished is not None for device in self._wanting())
+        # Asked after every event: who had not finished then usually has not now.
+        if self._late is not None and self._is_late(self._late):
+            return False
+        late = (device for device in self.devices.values() if self._is_late(device))
+        self._late = next(late, None)
+        return self._late is None
+
+    def _is_late(self, device: Device) -> bool:
+        is_open = device.finished is None and device.is_wanting
+        return is_open and not self.network.hosts[device.id].is_dead
 
     def _wanting(self) -> list[Device]:
         hosts = self.network.hosts
@@ -173,11 +185,14 @@ class VirtualSite:
             sent={id_: hosts[id_].sent for id_ in self.devices},
             control=sum(hosts[id_].control for id_ in self.devices),
             duplicate=sum(tally.duplicate for tally in tallies),
-            wan=hosts[self.origin.id].sent if self.origin else 0,
+            wan=hosts[self.origin.id].content if self.origin else 0,
         )
 
 
 def fluid_bound(tree: Tree, *, up: float, down: float, takers: int) -> float:
-    """Return the least time one holder and its takers need (Kumar and Ross 2006)."""
-    size = tree.bytes
+    """Return the least time one holder and its takers need (Kumar and Ross 2006).
+
+    Rates are those of links, headers included.
+    """
+    size = tree.bytes / GOODPUT
     return max(size / up, size / down, takers * size / (up * (takers + 1)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
+from typing import Any, TypeVarTuple
+
+Ts = TypeVarTuple("Ts")
 
 
 class Timeline:
@@ -17,23 +20,27 @@ class Timeline:
     def __init__(self) -> None:
         self.now = 0.0
         self._count = 0
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
 
-    def at(self, time: float, call: Callable[[], None]) -> None:
+    def at(self, time: float, call: Callable[[*Ts], None], *args: *Ts) -> None:
         """Call a function at a time, now if that has passed."""
         self._count += 1
-        heappush(self._queue, (max(time, self.now), self._count, call))
+        now = self.now
+        time = max(now, time)
+        heappush(self._queue, (time, self._count, call, args))
 
-    def after(self, seconds: float, call: Callable[[], None]) -> None:
+    def after(self, seconds: float, call: Callable[[*Ts], None], *args: *Ts) -> None:
         """Call a function so many seconds from now."""
-        self.at(self.now + seconds, call)
+        self._count += 1
+        heappush(self._queue, (self.now + seconds, self._count, call, args))
 
     def run(self, until: float, *, is_over: Callable[[], bool] | None = None) -> None:
         """Let time pass until a moment, or until it is over."""
-        while self._queue and self._queue[0][0] <= until:
+        queue = self._queue
+        while queue and queue[0][0] <= until:
             if is_over is not None and is_over():
                 return
-            self.now, _, call = heappop(self._queue)
-            call()
+            self.now, _, call, args = heappop(queue)
+            call(*args)
         if is_over is None or not is_over():
             self.now = max(self.now, until)

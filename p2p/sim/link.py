@@ -1,0 +1,31 @@
+"""What TLS 1.3, TCP and IP add to what a session sends.
+
+Acknowledgements and handshakes are not counted.
+"""
+
+from __future__ import annotations
+
+from p2p.wire.limits import MAX_SLICE_BYTES
+
+# Ethernet, IPv4, TCP with timestamps; and what fits into a segment beside them.
+_PACKET_BYTES = 66
+_SEGMENT_BYTES = 1448
+# Head, kind and tag of a TLS record, and the most that one carries.
+_RECORD_BYTES = 22
+_MAX_RECORD_BYTES = 16 << 10
+# Kind, length and request before a slice of content.
+SLICE_HEAD_BYTES = 8
+
+GOODPUT = (
+    (1 - SLICE_HEAD_BYTES / (MAX_SLICE_BYTES + SLICE_HEAD_BYTES))
+    * (1 - _RECORD_BYTES / (_MAX_RECORD_BYTES + _RECORD_BYTES))
+    * (1 - _PACKET_BYTES / (_SEGMENT_BYTES + _PACKET_BYTES))
+)
+"""How much of a busy link's rate is content."""
+
+
+def on_link(frames: int) -> int:
+    """Return what control frames that are sent together take on the link."""
+    records = -(-frames // _MAX_RECORD_BYTES)
+    sealed = frames + records * _RECORD_BYTES
+    return sealed + -(-sealed // _SEGMENT_BYTES) * _PACKET_BYTES
