@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -15,11 +15,15 @@ from p2p.agent.scratch import Scratch
 from p2p.agent.sharing import SharedCommit, Sharing, load_complete
 from p2p.agent.survey import Survey
 from p2p.agent.writing import Writer
+from p2p.net.traffic import Traffic
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName
+from p2p.swarm import event as e
 from p2p.swarm.scheduler import Scheduler
+from p2p.swarm.tuning import Limits
 from p2p.web.client.origin import Origin
 from p2p.wire.bitmap import sort_closure
+from p2p.wire.limits import UNIT_BYTES
 from p2p.wire.messages import DeviceId, Held
 
 NUMBER_AFTER_SECONDS = 0.3
@@ -36,6 +40,7 @@ class Company:
         sharing: what they may have; None if nothing.
         scratch: directory for units of large objects; the agent's own, because it
             may not write the repository. Not used without neighbours.
+        traffic: how fast neighbours are read.
 
     """
 
@@ -43,6 +48,7 @@ class Company:
     neighbours: Neighbourhood
     sharing: Sharing | None
     scratch: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
 
     @classmethod
     def nobody(cls) -> Company:
@@ -86,8 +92,13 @@ class Company:
                 self.sharing.number(whole, survey.not_here())
             return whole.closure
 
+        scheduler = Scheduler(
+            self.me,
+            rng=random.Random(),  # noqa: S311
+            limits=_swarm_limits(self.traffic),
+        )
         fetching = Fetching(
-            scheduler=Scheduler(self.me, rng=random.Random()),  # noqa: S311
+            scheduler=scheduler,
             survey=survey,
             writer=writer,
             origin=origin,
@@ -97,9 +108,14 @@ class Company:
             verified=verified,
             named=named,
         )
+
+        def limits_changed() -> None:
+            fetching.tell(e.LimitsChanged(_swarm_limits(self.traffic)))
+
         self.neighbours.begin(fetching)
         try:
-            yield fetching
+            with self.traffic.telling(limits_changed):
+                yield fetching
         finally:
             self.neighbours.end()
             store.close()
@@ -120,6 +136,16 @@ class Company:
                 )
                 self.sharing.add(shared)
             self.sharing.add_ref(ref, collection, commit)
+
+
+def _swarm_limits(traffic: Traffic) -> Limits:
+    """Return what the scheduler may ask for at the rate at which it is read."""
+    limits = Limits(download_rate=traffic.download.rate)
+    if limits.download_rate is None:
+        return limits
+    # One unit on its way while the next one is asked for, or what a second brings.
+    ahead = max(2 * UNIT_BYTES, int(limits.download_rate))
+    return replace(limits, request_bytes=min(limits.request_bytes, ahead))
 
 
 async def _number(survey: Survey, commit: Checksum) -> SharedCommit:

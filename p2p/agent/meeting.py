@@ -33,6 +33,7 @@ from p2p.net.listener import Listener
 from p2p.net.session import Session
 from p2p.net.target import DEFAULT_PORT, Target
 from p2p.net.tls import Endpoint
+from p2p.net.traffic import Traffic
 from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.disk import write_file, writing
 from p2p.ostree.holdings import Holdings
@@ -172,9 +173,11 @@ def next_epoch(directory: str) -> int:
 
 @asynccontextmanager
 async def open_meeting(
-    holdings: Holdings, options: MeetingOptions
+    holdings: Holdings, options: MeetingOptions, traffic: Traffic | None = None
 ) -> AsyncIterator[Meeting]:
     """Listen, dial and search until the block ends; nothing is shared yet.
+
+    `traffic` is what the sessions share of rates and priority; by default no limits.
 
     Raises:
         ConfigError: the port, the identity or the fleet's files cannot be used.
@@ -185,7 +188,10 @@ async def open_meeting(
     key = await trio.to_thread.run_sync(read_advert_key, options.fleet)
     epoch = await trio.to_thread.run_sync(next_epoch, options.state)
     floor = options.clock_floor
-    endpoint = Endpoint(identity, lambda: Clock(time.time(), trusted=True, floor=floor))
+    traffic = traffic or Traffic()
+    endpoint = Endpoint(
+        identity, lambda: Clock(time.time(), trusted=True, floor=floor), traffic
+    )
     sharing = Sharing(holdings)
     reader = CanonicalReader(holdings, scratch=options.state)
     signer = nacl.signing.SigningKey.generate()
@@ -203,11 +209,13 @@ async def open_meeting(
         neighbours,
         sharing if options.share else None,
         scratch=options.state,
+        traffic=traffic,
     )
     try:
         listener = await _open_listener(options)
         meeting = Meeting(company, neighbours, sharing, listener.port, identity, damage)
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(traffic.upload.run)
             nursery.start_soon(neighbours.listen, listener)
             count = math.inf if options.mdns else len(options.peers)
             neighbours.expect(count, options.settle_seconds)

@@ -228,7 +228,8 @@ class Neighbours:
 
     async def _talk(self, contact: Contact, dial_number: int) -> bool:
         """Run a session to its end; tell whether it was ever up."""
-        session = Session(contact.stream, contact.peer)
+        upload = self._endpoint.traffic.upload
+        session = Session(contact.stream, contact.peer, upload)
         hello = m.Hello(
             software=f"ostree-p2p/{__version__}",
             site=self._site,

@@ -113,6 +113,9 @@ class Server:
     async def _report_status(self) -> None:
         while True:
             await trio.sleep(STATUS_SECONDS)
+            # What is answered may wait long for its turn where upload is limited.
+            for number, left in self._session.connection.flowing:
+                self._session.send(m.Status(m.RequestId(number), left, 0))
             before = self._session.connection.queued_bulk_bytes
             for request in self._queue:
                 if self._session.connection.owes(request.request):

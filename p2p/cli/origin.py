@@ -11,9 +11,9 @@ import click
 import trio
 
 from p2p.cli.options import json_option, print_json
+from p2p.rate import parse_rate
 from p2p.web.server.guard import load_credentials, server_context
 from p2p.web.server.limits import Limits
-from p2p.web.server.pace import parse_rate
 from p2p.web.treehub.api import serve_treehub
 
 

@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from p2p.errors import RemoteProtocolError, TransportError, TransportTimeoutError
+from p2p.net.traffic import Upload
 from p2p.net.transport import Transport
 from p2p.wire import messages as m
 from p2p.wire.connection import Connection
@@ -44,12 +45,18 @@ class Session:
 
     """
 
-    def __init__(self, stream: Transport, peer: m.DeviceId) -> None:
+    def __init__(
+        self, stream: Transport, peer: m.DeviceId, upload: Upload | None = None
+    ) -> None:
+        """Talk with a peer; no more bulk is sent than `upload` grants."""
         self.peer = peer
         self.connection = Connection()
         self.received_bytes = 0
         self.sent_bytes = 0
         self._stream = stream
+        self._upload = upload or Upload()
+        self._is_queued = False
+        self._granted = 0
         self._wake = trio.Event()
         self._drained = trio.Event()
         self._last_heard = 0.0
@@ -125,6 +132,7 @@ class Session:
                 # What they asked for before they left is of no use to anybody.
                 nursery.cancel_scope.cancel()
         finally:
+            self._upload.withdraw(self._grant)
             await self._stream.aclose()
 
     async def _read(
@@ -157,6 +165,7 @@ class Session:
                 await self._stream.send_all(data)
                 self._drained.set()
             elif self._farewell is not None:
+                # Bulk that has no turn yet is given up: it may take long to come.
                 await self._say_last(self._farewell)
                 whole.cancel()
                 return
@@ -165,13 +174,36 @@ class Session:
                 await self._wake.wait()
 
     def _next_data(self) -> bytes:
-        """Return the bytes for one write; nothing if nothing waits."""
+        """Return the bytes for one write; nothing if nothing may be sent now."""
+        if self._upload.rate is not None:
+            return self._next_granted()
+        return self._take(WRITE_BYTES)
+
+    def _take(self, bulk_bytes: int) -> bytes:
+        """Return all control that waits, and at most so much bulk, about."""
         buffers: list[bytes | memoryview] = []
-        size = 0
-        while size < WRITE_BYTES and (more := self.connection.data_to_send()):
+        left = bulk_bytes
+        while more := self.connection.data_to_send(left):
             buffers += more
-            size += sum(map(len, more))
+            left = max(0, left - sum(map(len, more)))
         return b"".join(buffers)
+
+    # -- turns to send bulk ------------------------------------------------------
+
+    def _next_granted(self) -> bytes:
+        """Return control, and bulk as far as a turn has come; queue for the next."""
+        granted, self._granted = self._granted, 0
+        data = self._take(granted)
+        self._upload.count(len(data), granted)
+        if self.connection.queued_bulk_bytes and not self._is_queued:
+            self._is_queued = True
+            self._upload.ask(self._grant)
+        return data
+
+    def _grant(self, size: int) -> None:
+        self._is_queued = False
+        self._granted = size
+        self._wake.set()
 
     async def _say_last(self, bye: m.Bye) -> None:
         """Send BYE and end our direction, if the peer still reads."""
@@ -201,7 +233,8 @@ class Session:
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} does not read our last words"
                 )
-            silent = now - self._last_heard
+            # One that reads slowly gets our PING late, and lives.
+            silent = now - max(self._last_heard, self._stream.taken)
             if silent >= DEAD_AFTER_SECONDS:
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} fell silent for {silent:.0f} seconds"

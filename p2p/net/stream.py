@@ -23,6 +23,7 @@ import trio
 
 from p2p.errors import TransportClosedError, TransportError
 from p2p.net.failure import socket_failure, tls_failure
+from p2p.net.traffic import Download
 from p2p.net.transport import OneTask, Transport, closed_here, torn
 
 RECEIVE_BYTES: Final = 1 << 18
@@ -37,10 +38,19 @@ class TLSStream(Transport):
     """TLS over a connected socket; see `Transport` for what it promises."""
 
     def __init__(
-        self, sock: trio.SocketStream, context: ssl.SSLContext, *, server_side: bool
+        self,
+        sock: trio.SocketStream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        download: Download | None = None,
     ) -> None:
-        """Take over the socket; `handshake` comes before everything else."""
+        """Take over the socket; `handshake` comes before everything else.
+
+        Nothing is read faster than `download` allows.
+        """
         self._socket = sock
+        self._download = download or Download()
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(
@@ -171,10 +181,12 @@ class TLSStream(Transport):
         """Wait for bytes from the socket and hand them to OpenSSL."""
         with trio.CancelScope() as self._waiting:
             try:
-                data = await self._socket.receive_some(RECEIVE_BYTES)
+                size = await self._download.turn(RECEIVE_BYTES)
+                data = await self._socket.receive_some(size)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise self._fail(socket_failure(error)) from error
             if data:
+                self._download.count(len(data))
                 self._incoming.write(data)
             else:
                 self._incoming.write_eof()
@@ -186,9 +198,13 @@ class TLSStream(Transport):
         data = self._outgoing.read()
         if not data:
             return
+        view = memoryview(data)
         try:
-            await self._socket.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            view = view[await self._socket.socket.send(view) :]
+            while view:
+                view = view[await self._socket.socket.send(view) :]
+                self.taken = trio.current_time()
+        except (OSError, trio.ClosedResourceError) as error:
             raise self._fail(socket_failure(error)) from error
         except BaseException:
             self._fail(torn())

@@ -29,6 +29,7 @@ from p2p.net.failure import connect_failure, tls_failure
 from p2p.net.identity import Identity, load_chain
 from p2p.net.stream import TLSStream
 from p2p.net.target import Target
+from p2p.net.traffic import Traffic
 from p2p.net.transport import Transport
 from p2p.net.x509 import Certificate, Validity, judge, parse_certificate
 from p2p.trust.policy import Clock
@@ -81,20 +82,33 @@ class Contact:
 
 
 class Endpoint:
-    """This device's half of every TLS session."""
+    """This device's half of every TLS session.
 
-    def __init__(self, identity: Identity, clock: Callable[[], Clock]) -> None:
+    Attributes:
+        identity: this device's.
+        traffic: what all sessions share.
+
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        clock: Callable[[], Clock],
+        traffic: Traffic | None = None,
+    ) -> None:
         """Load certificate, key and authority, and prove that they fit together.
 
         Args:
             identity: this device's.
             clock: what is known of the time, asked at each handshake.
+            traffic: what all sessions share; by default no limits.
 
         Raises:
             ConfigError: neighbours could not accept this certificate.
 
         """
         self.identity = identity
+        self.traffic = traffic or Traffic()
         self._clock = clock
         self._server = _context(ssl.PROTOCOL_TLS_SERVER, identity)
         self._server.num_tickets = 0  # a session is resumed by a new handshake
@@ -118,8 +132,11 @@ class Endpoint:
 
         """
         _watch(sock)
+        self.traffic.add(sock)
         context = self._server if server_side else self._client
-        stream = TLSStream(sock, context, server_side=server_side)
+        stream = TLSStream(
+            sock, context, server_side=server_side, download=self.traffic.download
+        )
         try:
             await stream.handshake()
             return self._judge(stream, address)

@@ -15,12 +15,15 @@ class Limits:
         request_bytes: how much may be asked of all neighbours together.
         backlog_bytes: how much may wait for the writer before no more is asked.
         origin_requests: how many objects the origin is asked for at once.
+        download_rate: bytes/s that are read from all neighbours together at most;
+            who waits for us to read is neither slow nor silent.
 
     """
 
     request_bytes: int = 16 * UNIT_BYTES
     backlog_bytes: int = 32 * UNIT_BYTES
     origin_requests: int = 256
+    download_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

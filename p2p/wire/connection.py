@@ -20,7 +20,7 @@ from p2p.wire.bulk import Head, split
 from p2p.wire.exchange import Signal, check_answer, check_map, check_update
 from p2p.wire.frame import FrameReader, Portion
 from p2p.wire.ledger import Ledger
-from p2p.wire.limits import MAX_HAVE_INDICES
+from p2p.wire.limits import MAX_HAVE_INDICES, MAX_SLICE_BYTES
 from p2p.wire.outbox import Outbox
 from p2p.wire.rule import RuleError
 from p2p.wire.session import Side, step
@@ -96,6 +96,11 @@ class Connection:
         return self._outbox.bulk_bytes
 
     @property
+    def flowing(self) -> list[tuple[int, int]]:
+        """Whose bulk waits to be sent, each with how much waits before it ends."""
+        return self._outbox.waiting_bulk()
+
+    @property
     def asked(self) -> tuple[m.RequestId, ...]:
         """Our requests that wait for their terminal answer."""
         return tuple(self._asked)
@@ -142,14 +147,16 @@ class Connection:
             self._fail(str(error))
             raise
 
-    def data_to_send(self) -> list[bytes | memoryview]:
+    def data_to_send(
+        self, max_bulk_bytes: int = MAX_SLICE_BYTES
+    ) -> list[bytes | memoryview]:
         """Return all control that waits and one slice of bulk; empty if nothing does.
 
         Write these buffers before asking for more: what was not taken can still be
-        overtaken or cancelled.
+        overtaken or cancelled. The slice holds at most so many bytes; 0 is no slice.
         """
         buffers = self._outbox.pop_control()
-        piece = self._outbox.pop_slice()
+        piece = self._outbox.pop_slice(max_bulk_bytes) if max_bulk_bytes else None
         if piece is not None:
             exchange = self._owed.find(piece.request)
             exchange.pass_bulk(piece.size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterable
+from itertools import accumulate
 from typing import NamedTuple
 
 from p2p.errors import RemoteProtocolError
@@ -124,16 +125,27 @@ class Outbox:
         self.control_bytes = 0
         return frames
 
-    def pop_slice(self) -> Slice | None:
+    def waiting_bulk(self) -> list[tuple[int, int]]:
+        """Return whose bulk waits, each with how much waits before it ends."""
+        return list(
+            zip(
+                self._bulk,
+                accumulate(sum(map(len, views)) for views in self._bulk.values()),
+                strict=True,
+            )
+        )
+
+    def pop_slice(self, max_bytes: int = MAX_SLICE_BYTES) -> Slice | None:
         """Return the next slice of bulk, uncopied; the oldest answer goes first."""
         if not self._bulk:
             return None
         request, views = next(iter(self._bulk.items()))
         pieces: list[bytes | memoryview] = []
         size = 0
-        while views and size < MAX_SLICE_BYTES:
+        limit = min(max_bytes, MAX_SLICE_BYTES)
+        while views and size < limit:
             view = views.popleft()
-            room = MAX_SLICE_BYTES - size
+            room = limit - size
             if len(view) > room:
                 views.appendleft(view[room:])
                 view = view[:room]

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import trio
 
-from p2p.errors import ConfigError
 from p2p.web.server.link import Link
 
 SLICE_BYTES = 16 << 10
 # What may go out at once after a pause, so that a small answer does not wait.
 BURST_SECONDS = 0.05
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)bit", re.IGNORECASE)
-_BITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
-
-
-def parse_rate(text: str, *, where: str) -> float:
-    """Return bytes a second of `10mbit`, as `tc` writes rates; ConfigError if none."""
-    match = _RATE.fullmatch(text.strip())
-    if match is None or not float(match[1]):
-        raise ConfigError(
-            where, f"{text!r} is no rate", hint="Examples: 500kbit, 10mbit."
-        )
-    return float(match[1]) * _BITS[match[2].lower()] / 8
 
 
 class Pace:

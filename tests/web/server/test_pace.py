@@ -6,11 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from p2p.errors import ConfigError
 from p2p.web.server.answer import Answer
 from p2p.web.server.exchange import Request, Response
 from p2p.web.server.limits import Limits
-from p2p.web.server.pace import SLICE_BYTES, Pace, PacedLink, parse_rate
+from p2p.web.server.pace import SLICE_BYTES, Pace, PacedLink
 from tests.web.server.talk import serving
 
 
@@ -48,20 +47,6 @@ class Sink:
 
     def close(self) -> None:
         self.calls.append("close")
-
-
-@pytest.mark.parametrize(
-    "text, rate",
-    [("8bit", 1), ("500kbit", 62_500), ("10Mbit", 1.25e6), ("1.5 gbit", 187.5e6)],
-)
-def test_rates_are_written_as_tc_has_them(text: str, rate: float) -> None:
-    assert parse_rate(text, where="--rate") == rate
-
-
-@pytest.mark.parametrize("text", ["", "0mbit", "10", "-1mbit", "10mbps", "1e9bit"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--rate"):
-        parse_rate(text, where="--rate")
 
 
 async def send_all(links: Sequence[PacedLink], data: bytes) -> None:
