@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import trio
 
 from p2p.agent.answers import Answers, Delivery
-from p2p.agent.member import decode_member
 from p2p.agent.neighbourhood import Neighbourhood
 from p2p.agent.prospects import Prospects
 from p2p.agent.scratch import Scratch
@@ -41,6 +40,7 @@ from p2p.web.client.bulk import (
 )
 from p2p.web.client.origin import Origin
 from p2p.wire import messages as m
+from p2p.wire.record import decode_body, decode_claim
 
 
 @dataclass(slots=True)
@@ -321,11 +321,10 @@ class Fetching:
 
     def _take_record(self, peer: m.DeviceId, body: bytes) -> None:
         try:
-            state, fetches = decode_member(body)
+            claim = decode_claim(decode_body(body).claim)
         except FormatError:
-            return  # another version's: the protocol leaves the body open
-        self.tell(e.OriginStateChanged(state, peer=peer))
-        self.tell(e.FetchingChanged(peer, fetches))
+            return  # another version's: a receiver may ignore records
+        self.tell(e.MemberSaid(peer, claim))
 
     # -- the origin --------------------------------------------------------------
 

@@ -21,6 +21,7 @@ class Neighbour:
         is_of_site: whether it shares our origin link; others are given what they ask
             for, but nothing is fetched from them: it would cross two such links.
         holdings: what it says it has.
+        record: what it said of itself last.
         taken_bytes: what came from it on this session.
         since: when the session came up, on trio's clock.
 
@@ -32,6 +33,7 @@ class Neighbour:
     address: str
     is_of_site: bool = True
     holdings: m.Holdings = field(default_factory=m.Holdings)
+    record: m.Record | None = None
     taken_bytes: int = 0
     since: float = field(default_factory=trio.current_time)
 

@@ -17,7 +17,6 @@ import trio
 from p2p import __version__
 from p2p.agent.bans import Bans
 from p2p.agent.departures import Departures, farewell_reason
-from p2p.agent.member import encode_member
 from p2p.agent.neighbour import Neighbour
 from p2p.agent.neighbourhood import Listening
 from p2p.agent.serving import Server
@@ -33,6 +32,7 @@ from p2p.swarm import action as a
 from p2p.wire import messages as m
 from p2p.wire.dial import Contender, replaces
 from p2p.wire.limits import INSTANCE_BYTES
+from p2p.wire.record import Claim, Signed, encode_body, encode_claim
 
 # A neighbour that could not be reached is tried again after so many seconds, twice as
 # many each time.
@@ -89,6 +89,8 @@ class Neighbours:
         self._departures = Departures()
         self._dials = 0
         self._seq = 0
+        self._claim = Claim()
+        self._record: m.Record | None = None
         self.port = 0
         self.endings: Counter[str] = Counter()
         self.listening: Listening | None = None
@@ -158,10 +160,14 @@ class Neighbours:
             if found.is_of_site and hello is not None:
                 listening.joined(peer, hello)
                 listening.message(peer, found.holdings)
+                if found.record is not None:
+                    listening.message(peer, found.record)
 
     def end(self) -> None:
-        """Tell nobody any more."""
+        """Tell nobody any more; nothing is wanted now."""
         self.listening = None
+        if self._claim.wants:
+            self.announce_member(a.AnnounceMember(Claim()))
 
     @property
     def me(self) -> m.DeviceId:
@@ -297,6 +303,7 @@ class Neighbours:
         is_of_site = self._is_of_site(session)
         self._peers[peer] = Neighbour(session, server, contender, address, is_of_site)
         session.send(self._sharing.message())
+        self._tell_record(self._peers[peer])
         self._change()
         self.on_up(InstanceId(contender.peer[0]))
         hello = session.connection.peer
@@ -370,12 +377,18 @@ class Neighbours:
             found.server.announce(news.names, news.units)
 
     def announce_member(self, news: a.AnnounceMember) -> None:
-        """Tell all neighbours what we do at the origin."""
+        """Tell all neighbours what we get, and what we do at the origin."""
         self._seq += 1
-        body = encode_member(news)
+        self._claim = news.claim
+        body = encode_body(Signed(encode_claim(news.claim)))
+        self._record = m.Record(self.me, self.epoch, self._seq, body)
         for found in self._peers.values():
-            if found.is_of_site and found.session.connection.is_up:
-                found.session.send(m.Record(self.me, self.epoch, self._seq, body))
+            self._tell_record(found)
+
+    def _tell_record(self, found: Neighbour) -> None:
+        is_heard = found.is_of_site and found.session.connection.is_up
+        if is_heard and self._record is not None:
+            found.session.send(self._record)
 
     def _tell_holdings(self) -> None:
         message = self._sharing.message()
@@ -440,11 +453,13 @@ class _Conversation:
             return
         if isinstance(message, m.Bye):
             self._farewell = message
-        if isinstance(message, m.Holdings | m.Record | m.Ping):
+        if isinstance(message, m.Holdings | m.Record | m.Digest | m.Ping):
             self._bear(message)
         if isinstance(message, m.Holdings):
             found.holdings = message
             self._neighbours.hear(message)
+        if isinstance(message, m.Record) and message.member == peer:
+            found.record = message
         if self._neighbours.listening is not None and found.is_of_site:
             self._neighbours.listening.message(peer, message)
 

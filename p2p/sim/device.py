@@ -14,6 +14,7 @@ from p2p.sim.giver import (
     have_bytes,
     request_bytes,
 )
+from p2p.sim.membership import Membership
 from p2p.sim.network import Network
 from p2p.sim.origin import Abort, Get, Got
 from p2p.sim.timeline import Timeline
@@ -22,11 +23,12 @@ from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.swarm.scheduler import Scheduler
 from p2p.swarm.tuning import Tuning
-from p2p.wire.messages import DeviceId, Held, HeldCommit, RequestId
+from p2p.wire.limits import MAX_CLAIM_COMMITS
+from p2p.wire.messages import DeviceId, Digest, Held, HeldCommit, Record, RequestId
+from p2p.wire.record import commit_tag
 
 # What the writer takes to check and stage something.
 _WRITER_SECONDS = 0.004
-_RECORD_BYTES = 200
 _HOLDINGS_BYTES = 100
 
 
@@ -57,6 +59,9 @@ class Device:
         rng = Random(seed)  # noqa: S311 - equal seeds shall give equal runs
         self.scheduler = Scheduler(id_, rng=rng, tuning=tuning)
         self.giver = giver(id_, network, timeline, self.store)
+        self.membership = Membership(
+            id_, network=network, timeline=timeline, seed=seed, tell=self._happen
+        )
         self.finished: float | None = None
         self.stuck: dict[a.Reason, tuple[ObjectName, ...]] = {}
         self.banned: dict[DeviceId, None] = {}
@@ -126,6 +131,10 @@ class Device:
         """Tell neighbours (all, if none is named) what we hold."""
         commits = tuple(HeldCommit(*item) for item in self._held.items())
         message = e.HoldingsChanged(self.id, commits)
+        if not peers:
+            complete = [c for c, held in commits if held is Held.COMPLETE]
+            tags = tuple(map(commit_tag, complete[-MAX_CLAIM_COMMITS:]))
+            self.membership.complete(tags)
         for peer in peers or self._neighbours():
             self._network.send(self.id, peer, message, _HOLDINGS_BYTES)
 
@@ -147,6 +156,7 @@ class Device:
         elif peer != self._origin:
             self._share(peer)
             self._happen(e.PeerJoined(peer))
+            self.membership.joined(peer)
 
     def left(self, peer: DeviceId) -> None:
         """Take the end of a session."""
@@ -157,6 +167,7 @@ class Device:
             self._fail_fetches()
             self._act()
         else:
+            self.membership.left(peer)
             self._happen(e.PeerLeft(peer))
 
     def _fail_fetches(self) -> None:
@@ -188,8 +199,8 @@ class Device:
                 self._end_fetch(name, size)
             case e.StatusReported() | e.HaveChanged() | e.HoldingsChanged():
                 self._happen(message)
-            case e.FetchingChanged() | e.OriginStateChanged():
-                self._happen(message)
+            case Record() | Digest():
+                self.membership.received(peer, message)
             case (
                 a.Ask()
                 | a.Watch()
@@ -228,6 +239,7 @@ class Device:
 
     def resumed(self) -> None:
         """Go on after a suspension."""
+        self.membership.resumed()
         self._act()
 
     def lose_origin(self) -> None:
@@ -317,12 +329,8 @@ class Device:
                 self._timeline.after(0.0, lambda: self._cancelled(name))
             case a.AnnounceHave(names, units):
                 self._announce(e.HaveChanged(self.id, names, units))
-            case a.AnnounceMember(state, fetching):
-                for peer in self._neighbours():
-                    news = e.FetchingChanged(self.id, fetching)
-                    self._network.send(self.id, peer, news, _RECORD_BYTES)
-                    origin = e.OriginStateChanged(state, 0.0, self.id)
-                    self._network.send(self.id, peer, origin, 0)
+            case a.AnnounceMember(claim):
+                self.membership.claim(claim)
 
     def _fetch(self, message: Get | Abort) -> None:
         if self._origin is not None:

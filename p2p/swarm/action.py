@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from p2p.ostree.objects import Checksum, ObjectName
-from p2p.swarm.event import OriginState, UnitsHad
+from p2p.swarm.event import UnitsHad
 from p2p.wire.messages import DeviceId, RequestId
+from p2p.wire.record import Claim
 
 # -- requests to neighbours: each gets one terminal answer -----------------------------
 
@@ -175,10 +176,12 @@ class AnnounceHave:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceMember:
-    """Tell every member what we are doing at the origin."""
+    """Tell every member what we get, and what we are doing at the origin.
 
-    origin: OriginState
-    fetching: tuple[tuple[ObjectName, int], ...]
+    The caller adds what else it says of itself: addresses, and what is complete.
+    """
+
+    claim: Claim
 
 
 class Reason(Enum):

@@ -16,6 +16,7 @@ from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.swarm.bits import each, less, pack, span
 from p2p.swarm.lifecycle import LIFECYCLE, State, Step
 from p2p.swarm.tuning import Tuning
+from p2p.wire.record import Lease, object_lease
 
 if TYPE_CHECKING:
     from random import Random
@@ -55,6 +56,7 @@ class Catalogue:
         self._rng = rng
         self._in = [0] * len(State)
         self._index: dict[ObjectName, int] = {}
+        self._leases: dict[Lease, int] = {}
         self._unwanted = 0
         self._signed_sizes: dict[ObjectName, int] = {}
         self._typical_bytes = float(_CONTENT_BYTES)
@@ -102,6 +104,10 @@ class Catalogue:
         """Return the item of an object, None if it was never wanted."""
         return self._index.get(name)
 
+    def find_lease(self, lease: Lease) -> int | None:
+        """Return the item of an object by its lease, None if it was never wanted."""
+        return self._leases.get(lease)
+
     def find_all(self, names: Iterable[ObjectName]) -> list[int]:
         """Return the items of those objects that were ever wanted."""
         get = self._index.get
@@ -127,6 +133,7 @@ class Catalogue:
         buckets: dict[int, list[int]] = {}
         for item, name in enumerate(fresh, first):
             self._index[name] = item
+            self._leases[object_lease(name.checksum)] = item
             if name.type is not ObjectType.FILE:
                 metadata.append(item)
             key = int(name.checksum[:2], 16)
@@ -152,6 +159,14 @@ class Catalogue:
         self._unwanted |= gone
         self.shift(Step.FORGET, gone)
         return gone
+
+    @property
+    def known(self) -> int:
+        """The objects and units that some commit needs."""
+        bits = 0
+        for members in self.members.values():
+            bits |= members
+        return bits
 
     # -- sizes ---------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm.tuning import Limits
 from p2p.wire.limits import OPEN_NAMES, OPEN_REQUESTS
 from p2p.wire.messages import DeviceId, HeldCommit, Miss, RequestId
+from p2p.wire.record import Claim
+from p2p.wire.record import OriginState as OriginState  # noqa: PLC0414 - also ours
 
 # -- neighbours and what they have -------------------------------------------------
 
@@ -84,6 +86,25 @@ class SizesReported:
     """Sizes of canonical forms that the publisher signed (`ostree.sizes`)."""
 
     sizes: Sequence[tuple[ObjectName, int]]
+
+
+# -- the site beyond our neighbours -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSaid:
+    """A member of the site, neighbour or not, said this of itself `age` seconds ago."""
+
+    member: DeviceId
+    claim: Claim
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class MemberGone:
+    """A member was not heard of for so long that it is none any more."""
+
+    member: DeviceId
 
 
 # -- what we want ------------------------------------------------------------------
@@ -240,36 +261,12 @@ class ObjectRejected:
 # -- the origin --------------------------------------------------------------------
 
 
-class OriginState(Enum):
-    """Whether a device may fetch from the origin."""
-
-    OK = "ok"
-    NO = "no"
-    BUSY = "busy"
-    METERED = "metered"
-
-
 @dataclass(frozen=True, slots=True)
 class OriginStateChanged:
-    """The origin is usable or not: for us, or for a neighbour as it says.
-
-    Attributes:
-        seconds: for BUSY, how long; afterwards it is OK again.
-        peer: None for ourselves.
-
-    """
+    """The origin is usable for us, or not; if BUSY, for so long, and then OK again."""
 
     state: OriginState
     seconds: float = 0.0
-    peer: DeviceId | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FetchingChanged:
-    """What a neighbour says it is fetching from the origin, and bytes so far."""
-
-    peer: DeviceId
-    fetching: tuple[tuple[ObjectName, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +338,8 @@ Event = (
     | ObjectsVerified
     | ObjectRejected
     | OriginStateChanged
-    | FetchingChanged
+    | MemberSaid
+    | MemberGone
     | OriginProgressed
     | OriginDelivered
     | OriginFailed

@@ -12,9 +12,6 @@ from p2p.swarm.neighbour import Kind, Neighbour
 from p2p.swarm.parts import Parts
 from p2p.wire.messages import Held
 
-# What one neighbour may say that it fetches at once.
-_MAX_FETCHING = 64
-
 
 def joined(parts: Parts, event: e.PeerJoined, now: float) -> None:
     """Take a new neighbour; a banned device is sent away again."""
@@ -30,8 +27,8 @@ def joined(parts: Parts, event: e.PeerJoined, now: float) -> None:
         event.peer,
         max_requests=event.max_requests,
         max_names=event.max_names,
-        progressed=now,
     )
+    site.members.met(event.peer)
     site.membership += 1
 
 
@@ -114,12 +111,15 @@ def _credit(parts: Parts, neighbour: Neighbour, bits: int, now: float) -> None:
 
 
 def _believe(parts: Parts, neighbour: Neighbour, size: int, now: float) -> None:
-    allowed = parts.site.tuning.credit_bytes + neighbour.delivered - neighbour.credited
+    site = parts.site
+    allowed = site.tuning.credit_bytes + neighbour.delivered - neighbour.credited
     size = min(size, allowed)
     if size > 0:
         neighbour.credited += size
-        neighbour.progressed = now
         parts.lane.win(size)
+        member = site.members.get(neighbour.id)
+        if member is not None:
+            member.progressed = now
 
 
 def ask_answered(parts: Parts, event: e.AskAnswered, now: float) -> None:
@@ -185,24 +185,6 @@ def already_here(parts: Parts, event: e.AlreadyHere, _now: float) -> None:
     """Do not ask for what the repository has."""
     catalogue = parts.site.catalogue
     catalogue.shift(Step.FIND, pack(catalogue.find_all(event.names)))
-
-
-def fetching_changed(parts: Parts, event: e.FetchingChanged, now: float) -> None:
-    """Note what a neighbour is fetching, and whether it gets on."""
-    site = parts.site
-    neighbour = site.neighbours.get(event.peer)
-    if neighbour is None:
-        return
-    fetching: dict[int, int] = {}
-    gained = 0
-    for name, byte_count in event.fetching[:_MAX_FETCHING]:
-        item = site.catalogue.find(name)
-        if item is not None:
-            fetching[item] = byte_count
-            gained += max(0, byte_count - neighbour.fetching.get(item, 0))
-    neighbour.fetching = fetching
-    _believe(parts, neighbour, gained, now)
-    site.epoch += 1
 
 
 def limits_changed(parts: Parts, event: e.LimitsChanged, _now: float) -> None:

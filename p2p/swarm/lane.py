@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 from p2p.swarm.action import CancelOrigin, FetchFromOrigin
 from p2p.swarm.bits import each, less, pack
 from p2p.swarm.event import Failure, OriginState
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State, Step
+from p2p.swarm.membership import Member
 from p2p.swarm.meter import Meter
 from p2p.swarm.neighbour import Kind, Neighbour, Request
 from p2p.swarm.ownership import Ownership, Shard
@@ -60,6 +62,9 @@ class Lane:
         self._thaw = 0
         self._dry: tuple[int, int, int] | None = None
         self._wake: float | None = None
+        # Before that others may not have heard that we fetch, nor we of them.
+        self._loud_from = inf
+        self._is_hushed = False
 
     # -- what happened -------------------------------------------------------------
 
@@ -135,11 +140,6 @@ class Lane:
 
     def review(self, now: float) -> None:
         """Leave to neighbours what the origin does not get on with."""
-        for neighbour in self._site.neighbours.values():
-            is_busy = neighbour.origin is OriginState.BUSY
-            if is_busy and now >= neighbour.origin_until:
-                neighbour.origin = OriginState.OK
-                self._site.membership += 1
         fetches = self._site.fetches.values()
         if any(now - fetch.moved > _IDLE_FETCH for fetch in fetches):
             self.leave_to_neighbours(self._site.held_by_others(now), now)
@@ -158,7 +158,11 @@ class Lane:
             site.origin = OriginState.OK
         if site.origin is not OriginState.OK:
             self._account(now, waiting=False)
+            self._loud_from = inf
             return
+        if self._loud_from == inf and len(site.catalogue):
+            self._loud_from = now + site.tuning.hush
+        self._is_hushed = now < self._loud_from
         has_own = self._fetch_ours(now)
         unfinished = site.catalogue.having(State.OPEN, State.ASKED, State.SPLIT)
         self._account(now, waiting=bool(unfinished) and not has_own)
@@ -179,6 +183,8 @@ class Lane:
         if site.origin is not OriginState.OK:
             return None
         times = [self.patience.deadline(), self._wake]
+        if self._is_hushed:
+            times.append(self._loud_from)
         return min((time for time in times if time is not None), default=None)
 
     def _fetch_ours(self, now: float) -> bool:
@@ -258,6 +264,8 @@ class Lane:
 
     def _room(self) -> int:
         site = self._site
+        if self._is_hushed:
+            return 1 - len(site.fetches)
         wished = int(site.tuning.window * self._objects.rate())
         wished = max(wished, site.tuning.origin_least)
         return min(wished, site.limits.origin_requests) - len(site.fetches)
@@ -272,13 +280,19 @@ class Lane:
         bits = less(bits, held) | self._splits.orphans(held)
         if not bits:
             return 0
-        for neighbour in site.fetchers():
-            if neighbour.fetching:
-                expiry = neighbour.progressed + self.patience.limit
+        for member in site.fetchers():
+            if member.active:
+                expiry = member.progressed + self.patience.limit
                 if now < expiry:
-                    bits = less(bits, pack(neighbour.fetching))
+                    bits = less(bits, self._fetched_by(member))
                     self._wake_at([expiry])
         return less(bits, self._resting(now))
+
+    def _fetched_by(self, member: Member) -> int:
+        """Return the single objects that a member says it is fetching."""
+        find = self._site.catalogue.find_lease
+        items = [find(lease) for lease in member.active]
+        return pack(item for item in items if item is not None)
 
     def _resting(self, now: float) -> int:
         waiting = {k: r.until for k, r in self.refused.items() if r.until > now}

@@ -7,7 +7,6 @@ from enum import Enum
 
 from p2p.ostree.objects import Checksum
 from p2p.swarm.bits import less
-from p2p.swarm.event import OriginState
 from p2p.swarm.meter import Meter
 from p2p.swarm.patience import Patience
 from p2p.wire.messages import DeviceId, Held, RequestId
@@ -89,6 +88,7 @@ class Neighbour:
         is_spared: it has nothing else for us now.
         given: bytes it gave.
         by_others: bytes others gave when that was last counted.
+        credited: bytes of its progress that we believed.
 
     """
 
@@ -137,10 +137,6 @@ class Neighbour:
     given: int = 0
     by_others: int = 0
 
-    origin: OriginState = OriginState.OK
-    origin_until: float = 0.0
-    fetching: dict[int, int] = field(default_factory=dict)
-    progressed: float = 0.0
     credited: int = 0
 
     def __repr__(self) -> str:

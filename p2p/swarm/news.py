@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from p2p.ostree.objects import ObjectName
-from p2p.swarm.action import AnnounceHave, AnnounceMember
-from p2p.swarm.event import OriginState, UnitsHad
-from p2p.swarm.site import Site
+from dataclasses import replace
+from math import ceil
 
-# As many as a member record has room for.
-_FETCHES = 8
+from p2p.ostree.objects import Checksum, ObjectName
+from p2p.swarm.action import AnnounceHave, AnnounceMember
+from p2p.swarm.bits import less
+from p2p.swarm.event import OriginState, UnitsHad
+from p2p.swarm.lifecycle import State
+from p2p.swarm.site import Site
+from p2p.wire.limits import MAX_CLAIM_COMMITS, MAX_CLAIM_LEASES, MAX_WAIT_MILLISECONDS
+from p2p.wire.record import Active, Claim, commit_tag, object_lease
+
+MAX_BUSY_SECONDS = MAX_WAIT_MILLISECONDS // 1000
+# Who fetches what is shorter is known well enough by whose lease it is.
+_LONG_BYTES = 256 << 10
+# A claim is said again and again, so what is left of a pause is told anew.
+_BUSY_STEP = 5
 
 
 class News:
@@ -19,8 +29,10 @@ class News:
         self._names: list[ObjectName] = []
         self._units: dict[ObjectName, list[int]] = {}
         self._due: float | None = None
-        self._told = AnnounceMember(OriginState.OK, ())
+        self._told = Claim()
+        self._state: object = None
         self._report = 0.0
+        self._progress = 0.0
 
     def add_objects(self, names: list[ObjectName], now: float) -> None:
         """Note objects that can be served from now on."""
@@ -49,23 +61,62 @@ class News:
             self._units = {}
             self._due = None
         if now >= self._report:
-            self._tell_fetches(now)
+            self._tell_claim(now)
 
-    def _tell_fetches(self, now: float) -> None:
+    def _tell_claim(self, now: float) -> None:
         site = self._site
         self._report = now + site.tuning.report
+        self._state = self._our_state()
         long = [
-            (site.name(item), fetch.byte_count)
+            Active(object_lease(site.name(item).checksum), fetch.byte_count)
             for item, fetch in site.fetches.items()
-            if now - fetch.since >= site.tuning.report and not fetch.cancelled
+            if now - fetch.since >= site.tuning.report
+            and not fetch.cancelled
+            and max(fetch.byte_count, site.catalogue.expect_bytes(item)) > _LONG_BYTES
         ]
-        told = AnnounceMember(site.origin, tuple(long[:_FETCHES]))
-        if told != self._told:
-            self._told = told
-            site.emit(told)
+        claim = Claim(
+            wants=tuple([commit_tag(commit) for commit in self._wanted()]),
+            origin=site.origin,
+            busy_seconds=self._busy_seconds(now),
+            active=tuple(long[:MAX_CLAIM_LEASES]),
+        )
+        is_news = _without_progress(claim) != _without_progress(self._told)
+        if is_news or (claim != self._told and now >= self._progress):
+            self._told = claim
+            self._progress = now + site.tuning.progress
+            site.emit(AnnounceMember(claim))
+
+    def _wanted(self) -> list[Checksum]:
+        """Return the commits of which something is missing."""
+        catalogue = self._site.catalogue
+        done = catalogue.having(State.DONE)
+        wanted = [c for c, items in catalogue.members.items() if less(items, done)]
+        return wanted[:MAX_CLAIM_COMMITS]
+
+    def _busy_seconds(self, now: float) -> int:
+        """Return how long the origin wants no requests, in steps."""
+        site = self._site
+        if site.origin is not OriginState.BUSY:
+            return 0
+        left = max(0.0, site.origin_until - now)
+        return min(_BUSY_STEP * ceil(left / _BUSY_STEP), MAX_BUSY_SECONDS)
+
+    def _our_state(self) -> object:
+        """Return what we say besides our fetches, as something to compare."""
+        site = self._site
+        catalogue = site.catalogue
+        is_done = not less(catalogue.known, catalogue.having(State.DONE))
+        return site.origin, site.origin_until, tuple(catalogue.members), is_done
 
     def deadline(self) -> float | None:
         """Return when something is due."""
-        if not self._site.fetches and not self._told.fetching:
+        told = self._told
+        is_quiet = not (self._site.fetches or told.active or told.busy_seconds)
+        if is_quiet and self._state == self._our_state():
             return self._due
         return self._report if self._due is None else min(self._due, self._report)
+
+
+def _without_progress(claim: Claim) -> Claim:
+    active = tuple([Active(lease, 0) for lease, _ in claim.active])
+    return replace(claim, active=active)

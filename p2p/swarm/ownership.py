@@ -21,9 +21,11 @@ from struct import Struct
 
 from p2p.ostree.objects import Checksum, raw
 from p2p.swarm.bits import each, less
+from p2p.swarm.membership import Member
 from p2p.swarm.neighbour import Neighbour
 from p2p.swarm.site import Site
 from p2p.wire.messages import DeviceId
+from p2p.wire.record import commit_tag
 
 _SCORES = Struct(">256Q")
 
@@ -85,7 +87,7 @@ class Ownership:
         self.late: list[Shard] = []
         self.is_shared = False
         self._site = site
-        self._checked = (-1, 0)
+        self._checked = (-1, 0, 0)
         self._seen: object = None
         self._singles = 0
         self._mine = b"1" * 256
@@ -98,12 +100,13 @@ class Ownership:
         """Rank anew if members, commits or large objects changed; tell whether."""
         site = self._site
         catalogue = site.catalogue
-        if site.membership == self._checked[0] and catalogue.sized == self._checked[1]:
+        checked = (site.membership, site.members.version, catalogue.sized)
+        if checked == self._checked:
             return False
-        self._checked = (site.membership, catalogue.sized)
+        self._checked = checked
         commits = tuple(catalogue.members)
         takers = tuple((taker.id, taker.wants()) for taker in site.takers())
-        fetchers = tuple(fetcher.id for fetcher in site.fetchers())
+        fetchers = tuple((one.id, one.wants) for one in site.fetchers())
         seen = (takers, fetchers, catalogue.sized, commits)
         if seen == self._seen:
             return False
@@ -123,10 +126,14 @@ class Ownership:
         self.is_shared = bool(takers)
 
     def _rank(
-        self, members: list[Neighbour], commits: tuple[Checksum, ...]
+        self, members: list[Member], commits: tuple[Checksum, ...]
     ) -> Iterable[Shard]:
         me = self._site.me
-        wants = [member.wants() for member in members]
+        tags = {commit_tag(commit): commit for commit in commits}
+        wants = [
+            tuple(tags[tag] for tag in member.wants if tag in tags)
+            for member in members
+        ]
         wants.append(commits)
         ids = (*(member.id for member in members), me)
         tables = [bucket_scores(device) for device in ids]

@@ -43,6 +43,7 @@ from p2p.swarm.lane import Lane
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State
 from p2p.swarm.liveness import check_silence, deadline, review_speed
+from p2p.swarm.membership import Members
 from p2p.swarm.news import News
 from p2p.swarm.parts import Parts
 from p2p.swarm.site import Site, Tally
@@ -66,7 +67,8 @@ HANDLERS: Final[Mapping[type[e.Event], _Handler]] = {
     e.ClosureKnown: knowing.closure_known,
     e.Unwanted: knowing.unwanted,
     e.AlreadyHere: knowing.already_here,
-    e.FetchingChanged: knowing.fetching_changed,
+    e.MemberSaid: sourcing.member_said,
+    e.MemberGone: sourcing.member_gone,
     e.LimitsChanged: knowing.limits_changed,
     e.MisbehaviourSeen: knowing.misbehaved,
     e.DataArrived: delivery.data_arrived,
@@ -110,7 +112,9 @@ class Scheduler:
 
         """
         tuning = tuning or Tuning()
-        site = Site(me, tuning, rng, Catalogue(tuning, rng), limits or Limits())
+        catalogue = Catalogue(tuning, rng)
+        members = Members(tuning.suspicion)
+        site = Site(me, tuning, rng, catalogue, members, limits or Limits())
         splits = Splits(site)
         lane = Lane(site, splits)
         demand = Demand(site, splits, lane.ownership)
@@ -143,6 +147,7 @@ class Scheduler:
             return []
         site.is_stirred = False
         check_silence(site, now)
+        site.members.review(now)
         if now >= self._reviewed + site.tuning.review:
             self._review(now)
         self._inquiry.run(now)
@@ -168,6 +173,7 @@ class Scheduler:
             parts.lane.deadline(),
             parts.news.deadline(),
             self._stuck.deadline(),
+            site.members.deadline(),
         ]
         if site.fetches or site.outstanding:
             times.append(self._reviewed + site.tuning.review)

@@ -19,6 +19,7 @@ from p2p.swarm.bits import less, pack, tally
 from p2p.swarm.catalogue import Catalogue
 from p2p.swarm.event import OriginState
 from p2p.swarm.lifecycle import State, Step
+from p2p.swarm.membership import Member, Members
 from p2p.swarm.neighbour import Kind, Neighbour, Request
 from p2p.swarm.tuning import Limits, Tuning
 from p2p.wire.messages import DeviceId, Held, RequestId
@@ -74,6 +75,7 @@ class Site:
 
     Attributes:
         me: our own device id.
+        members: who else is on the site, neighbour or not.
         banned: who is not listened to any more during this update.
         out: actions not taken yet.
         epoch: grows whenever somebody has less, so that the origin may be needed.
@@ -92,6 +94,7 @@ class Site:
     tuning: Tuning
     rng: Random
     catalogue: Catalogue
+    members: Members
     limits: Limits = field(default_factory=Limits)
     neighbours: dict[DeviceId, Neighbour] = field(default_factory=dict)
     banned: dict[DeviceId, Blame] = field(default_factory=dict)
@@ -235,6 +238,7 @@ class Site:
         for request in list(neighbour.requests.values()):
             self.end(neighbour, request, now)
         del self.neighbours[neighbour.id]
+        self.members.lost(neighbour.id, now)
         self.recall_deferred()
         self.epoch += 1
         self.membership += 1
@@ -263,9 +267,15 @@ class Site:
         """Return the live neighbours that are getting a commit too."""
         return [n for n in self.neighbours.values() if not n.is_suspect and n.wants()]
 
-    def fetchers(self) -> list[Neighbour]:
-        """Return those of them that may use the origin."""
-        return [n for n in self.takers() if n.origin is OriginState.OK]
+    def fetchers(self) -> list[Member]:
+        """Return the other members that may fetch from the origin what they get."""
+        return [m for m in self.members.candidates() if self.is_counted_on(m)]
+
+    def is_counted_on(self, member: Member) -> bool:
+        """Tell whether we wait for what a member is to fetch."""
+        neighbour = self.neighbours.get(member.id)
+        is_suspect = neighbour is not None and neighbour.is_suspect
+        return member.is_counted_on and not is_suspect
 
     def held_by_others(self, now: float) -> int:
         """Return the items that a neighbour would give us in reasonable time."""

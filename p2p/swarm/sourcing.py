@@ -8,19 +8,41 @@ from p2p.swarm.parts import Parts
 
 
 def state_changed(parts: Parts, event: e.OriginStateChanged, now: float) -> None:
-    """Note whether we, or a neighbour, may use the origin."""
+    """Note whether we may use the origin."""
     site = parts.site
-    until = now + max(event.seconds, 0.0)
-    if event.peer is None:
-        site.origin, site.origin_until = event.state, until
-        site.epoch += 1
-        if event.state is e.OriginState.OK:
-            parts.lane.forgive()
+    site.origin = event.state
+    site.origin_until = now + max(event.seconds, 0.0)
+    site.epoch += 1
+    if event.state is e.OriginState.OK:
+        parts.lane.forgive()
+
+
+def member_said(parts: Parts, event: e.MemberSaid, now: float) -> None:
+    """Note what a member does at the origin, and whether it gets on."""
+    site = parts.site
+    if event.member == site.me:
         return
-    neighbour = site.neighbours.get(event.peer)
-    if neighbour is not None:
-        site.membership += neighbour.origin is not event.state
-        neighbour.origin, neighbour.origin_until = event.state, until
+    former = site.members.get(event.member)
+    before = former.active if former is not None else {}
+    member = site.members.said(event.member, event.claim, event.age, now)
+    gained = sum(
+        max(0, byte_count - before.get(lease, 0))
+        for lease, byte_count in member.active.items()
+    )
+    neighbour = site.neighbours.get(event.member)
+    allowed = site.tuning.credit_bytes - member.credited
+    allowed += neighbour.delivered if neighbour is not None else 0
+    gained = min(gained, allowed)
+    if gained > 0:
+        member.credited += gained
+        member.progressed = now
+        parts.lane.win(gained)
+    site.epoch += 1
+
+
+def member_gone(parts: Parts, event: e.MemberGone, _now: float) -> None:
+    """Forget a member."""
+    parts.site.members.gone(event.member)
 
 
 def progressed(parts: Parts, event: e.OriginProgressed, now: float) -> None:

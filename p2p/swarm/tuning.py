@@ -43,7 +43,8 @@ class Tuning:
         least_eta: whoever delivers all within this is never too slow.
         hedge_share: duplicates we pay for, of all bytes received.
         announce: how long news for neighbours are collected.
-        report: how often what we fetch from the origin is told to neighbours.
+        report: how often it is looked whether members should hear something else.
+        progress: how often they hear how far what we fetch has come.
         poll: how often a neighbour without a map is asked for what nobody has.
         review: how often slow neighbours and stuck objects are looked for.
         rest: first pause after a failure; doubles each time up to `longest_rest`.
@@ -56,6 +57,8 @@ class Tuning:
             it has delivered.
         own_lease_bytes: objects above this are owned one by one, not by bucket.
         origin_least: objects asked of the origin before its rate is known.
+        hush: so long the origin is asked for one object at a time when we begin to
+            use it, so that members hear of each other before much is fetched twice.
         ask_names, batch_names: how many names one ASK or WANT carries.
         most_faults: claims a neighbour may fail to fulfil beyond what it served.
         watches: how many commits of one neighbour are watched at once.
@@ -78,6 +81,7 @@ class Tuning:
     hedge_share: float = 0.02
     announce: float = 0.05
     report: float = 0.25
+    progress: float = 1.0
     poll: float = 0.25
     review: float = 0.1
     rest: float = 0.25
@@ -89,6 +93,7 @@ class Tuning:
     credit_bytes: int = 16 << 20
     own_lease_bytes: int = 1 << 20
     origin_least: int = 8
+    hush: float = 0.5
     ask_names: int = 4096
     batch_names: int = 512
     most_faults: int = 64

@@ -14,6 +14,7 @@ from p2p.swarm.scheduler import Scheduler
 from p2p.swarm.tuning import Limits, Tuning
 from p2p.wire.limits import UNIT_BYTES
 from p2p.wire.messages import DeviceId, Held, HeldCommit, Miss, RequestId
+from p2p.wire.record import Claim, commit_tag
 
 A = TypeVar("A")
 
@@ -88,9 +89,18 @@ class Rig:
         peer: DeviceId,
         *commits: Checksum,
         held: Held = Held.COMPLETE,
+        peer_origin: e.OriginState = e.OriginState.OK,
     ) -> list[a.Action]:
         held_commits = tuple(HeldCommit(commit, held) for commit in commits)
-        return self.tell(e.PeerJoined(peer), e.HoldingsChanged(peer, held_commits))
+        claim = Claim(
+            wants=tuple(commit_tag(c) for c in commits if held is not Held.COMPLETE),
+            origin=peer_origin,
+        )
+        return self.tell(
+            e.PeerJoined(peer),
+            e.HoldingsChanged(peer, held_commits),
+            e.MemberSaid(peer, claim),
+        )
 
     def want(
         self, names: list[ObjectName], commit: Checksum = COMMIT

@@ -9,8 +9,7 @@ from tests.swarm.rig import ANNA, BIG, COMMIT, ME, Rig, one, only
 def fetching() -> Rig:
     """A large object is on its way when a neighbour turns out to have it."""
     rig = Rig(origin=e.OriginState.OK)
-    rig.join(ANNA, COMMIT, held=Held.BEGUN)
-    rig.tell(e.OriginStateChanged(e.OriginState.NO, peer=ANNA))
+    rig.join(ANNA, COMMIT, held=Held.BEGUN, peer_origin=e.OriginState.NO)
     rig.tell(e.SizesReported(((BIG, 9 << 20),)))
     assert one(rig.want([BIG]), a.FetchFromOrigin).name == BIG
     return rig

@@ -75,8 +75,7 @@ def test_nobody_waits_for_a_member_that_wants_another_commit() -> None:
 def test_who_may_not_use_the_origin_owns_nothing_there() -> None:
     rig = Rig()
     rig.want(files(300))
-    rig.join(ANNA, COMMIT, held=Held.BEGUN)
-    rig.tell(e.OriginStateChanged(e.OriginState.METERED, peer=ANNA))
+    rig.join(ANNA, COMMIT, held=Held.BEGUN, peer_origin=e.OriginState.METERED)
     assert owned(rig).bit_count() == 300
     assert ranked(rig).preferred.bit_count() < 200, "it still takes from neighbours"
 

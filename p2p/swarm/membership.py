@@ -1,0 +1,148 @@
+"""Who else is on the site, neighbour or not, and what they say they do at the origin.
+
+A member is a candidate for the origin while it gets a commit and may use the origin.
+It is not counted on once its session broke and it said nothing since, or if it was
+fetching and has fallen silent: an active fetcher says so every second. It counts again
+as soon as it says something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+from p2p.wire.messages import DeviceId
+from p2p.wire.record import Claim, CommitTag, Lease, OriginState
+
+# More are not kept; `gossip` knows no more either.
+_MAX_MEMBERS = 4096
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One device of the site as its last record tells.
+
+    Attributes:
+        wants: the commits it is getting.
+        origin: whether it may fetch from the origin.
+        origin_until: if that is BUSY, until when; afterwards it is OK.
+        active: what it fetches, and how many bytes of it came.
+        done: what it lacks nothing of, as in its claim.
+        heard: when it said so.
+        lost: when its session to us ended, None if it is up or never was.
+        progressed: when it last got something we need.
+        credited: bytes of progress that were believed.
+        is_counted_on: whether others wait for what it is to fetch.
+
+    """
+
+    id: DeviceId
+    wants: tuple[CommitTag, ...] = ()
+    origin: OriginState = OriginState.OK
+    origin_until: float = 0.0
+    active: dict[Lease, int] = field(default_factory=dict)
+    done: bytes = b""
+    heard: float = 0.0
+    lost: float | None = None
+    progressed: float = 0.0
+    credited: int = 0
+    is_counted_on: bool = True
+
+    def __repr__(self) -> str:
+        mood = "live" if self.is_counted_on else "silent"
+        return f"<Member {self.id[:8]} {mood}, {len(self.active)} fetches>"
+
+    @property
+    def is_candidate(self) -> bool:
+        """Tell whether it takes part in who fetches what, if it is there."""
+        return bool(self.wants) and self.origin in {OriginState.OK, OriginState.BUSY}
+
+    def silent_at(self, suspicion: float) -> float:
+        """Return when it is not counted on any more if it says nothing."""
+        at = inf
+        if self.lost is not None and self.heard < self.lost:
+            at = self.lost + suspicion
+        if self.active:
+            at = min(at, self.heard + 2 * suspicion)
+        return at
+
+
+class Members:
+    """All members but ourselves.
+
+    Attributes:
+        version: grows whenever it changes who is a candidate, or counted on.
+
+    """
+
+    def __init__(self, suspicion: float) -> None:
+        self.version = 0
+        self._suspicion = suspicion
+        self._members: dict[DeviceId, Member] = {}
+        self._due = inf
+
+    def __repr__(self) -> str:
+        return f"<Members {len(self._members)}>"
+
+    def get(self, member: DeviceId) -> Member | None:
+        """Return what a member said, None if it never said anything."""
+        return self._members.get(member)
+
+    def candidates(self) -> list[Member]:
+        """Return who takes part in who fetches what, counted on or not."""
+        return [m for m in self._members.values() if m.is_candidate]
+
+    def said(self, who: DeviceId, claim: Claim, age: float, now: float) -> Member:
+        """Take what a member says, `age` seconds ago, in place of what it said."""
+        member = self._members.get(who)
+        if member is None:
+            if len(self._members) >= _MAX_MEMBERS:
+                self.gone(next(iter(self._members)))
+            member = self._members[who] = Member(who, progressed=now)
+        before = (member.wants, member.origin, member.is_counted_on)
+        member.wants = claim.wants
+        member.origin = claim.origin
+        member.origin_until = now - age + claim.busy_seconds
+        member.active = dict(claim.active)
+        member.done = claim.done
+        member.heard = max(member.heard, now - age)
+        member.is_counted_on = now < member.silent_at(self._suspicion)
+        if before != (member.wants, member.origin, member.is_counted_on):
+            self.version += 1
+        self._due = min(self._due, member.silent_at(self._suspicion))
+        return member
+
+    def gone(self, who: DeviceId) -> None:
+        """Forget a member."""
+        if self._members.pop(who, None) is not None:
+            self.version += 1
+
+    def met(self, who: DeviceId) -> None:
+        """Note that there is a session with a member."""
+        member = self._members.get(who)
+        if member is not None:
+            member.lost = None
+
+    def lost(self, who: DeviceId, now: float) -> None:
+        """Note that there is none any more."""
+        member = self._members.get(who)
+        if member is not None:
+            member.lost = now
+            self._due = min(self._due, now + self._suspicion)
+
+    def review(self, now: float) -> None:
+        """Count no more on who has fallen silent."""
+        if now < self._due:
+            return
+        self._due = inf
+        for member in self._members.values():
+            at = member.silent_at(self._suspicion)
+            if member.is_counted_on != (now < at):
+                member.is_counted_on = now < at
+                self.version += member.is_candidate
+            if at > now:
+                self._due = min(self._due, at)
+
+    def deadline(self) -> float | None:
+        """Return when `review` has something to do; None for never."""
+        return None if self._due == inf else self._due
