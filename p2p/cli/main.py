@@ -43,6 +43,7 @@ _MODULES = {
     "rollback": "deploy",
     "serve": "serve",
     "show": "tree",
+    "sim": "sim",
     "status": "control",
     "treehub": "origin",
     "unfollow": "control",

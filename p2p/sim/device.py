@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
@@ -39,7 +39,7 @@ class Device:
         store: what it has.
         finished: when it had all it wanted, None before.
         banned: whose sessions it does not take any more.
-        trace: every action taken, for comparing runs.
+        trace: is told every action taken.
 
     """
 
@@ -65,7 +65,7 @@ class Device:
         self.finished: float | None = None
         self.stuck: dict[a.Reason, tuple[ObjectName, ...]] = {}
         self.banned: dict[DeviceId, None] = {}
-        self.trace: list[tuple[float, a.Action]] | None = None
+        self.trace: Callable[[float, a.Action], None] | None = None
         self._network = network
         self._timeline = timeline
         self._origin = origin
@@ -271,7 +271,7 @@ class Device:
         now = self._timeline.now
         for action in self.scheduler.actions(now):
             if self.trace is not None:
-                self.trace.append((now, action))
+                self.trace(now, action)
             self._do(action)
         time = self.scheduler.next_timeout()
         self._wake += 1

@@ -11,7 +11,7 @@ be suspended and resume.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -101,6 +101,7 @@ class Pipe:
     is_open: bool = True
     is_lined_up: bool = False
     is_due: bool = False
+    is_cut: bool = False
     sent: int = 0
     queued: int = 0
     buffered: int = 0
@@ -126,6 +127,7 @@ class Host:
         content, received: bytes of content that passed each link.
         control: bytes of everything else that passed the uplink, with the headers of
             TLS, TCP and IP; those of content are not counted.
+        gave: when the last content left.
 
     """
 
@@ -144,6 +146,7 @@ class Host:
     content: int = 0
     received: int = 0
     control: int = 0
+    gave: float = 0.0
 
     @property
     def sent(self) -> int:
@@ -166,6 +169,7 @@ class Network:
         self._timeline = timeline
         self._latency = latency
         self._weigh = weigh
+        self._halves: tuple[frozenset[DeviceId], frozenset[DeviceId]] | None = None
 
     def add(self, host: Host) -> None:
         """Plug a host in."""
@@ -177,6 +181,8 @@ class Network:
         """Open a session; both ends learn it at once."""
         first, second = self.hosts[one], self.hosts[other]
         if first.is_dead or second.is_dead or other in first.pipes:
+            return
+        if self._is_apart(one, other):
             return
         first.pipes[other] = Pipe(first, second)
         second.pipes[one] = Pipe(second, first)
@@ -205,7 +211,7 @@ class Network:
         first, second = self.hosts[one], self.hosts[other]
         if first.is_dead or second.is_dead:
             return
-        if first.is_silent or second.is_silent:
+        if first.is_silent or second.is_silent or self._is_apart(one, other):
             self._timeline.after(REJOIN_SECONDS, self._rejoin, one, other)
         else:
             self.connect(one, other)
@@ -260,6 +266,7 @@ class Network:
             not pipe.is_lined_up
             and (pipe.control or pipe.bulk)
             and pipe.is_open
+            and not pipe.is_cut
             and pipe.buffered < _BUFFER_BYTES
         ):
             pipe.is_lined_up = True
@@ -272,7 +279,7 @@ class Network:
         while host.lined_up:
             pipe = host.lined_up.popleft()
             pipe.is_lined_up = False
-            if pipe.control or pipe.bulk:
+            if (pipe.control or pipe.bulk) and not pipe.is_cut:
                 cut = self._cut_control if pipe.control else self._cut_content
                 host.is_sending = True
                 part = cut(pipe)
@@ -308,6 +315,7 @@ class Network:
         pipe.sent += content
         pipe.buffered += content
         pipe.source.content += content
+        pipe.source.gave = self._timeline.now + size / pipe.source.up
         return _Slice(pipe, size, content, content, messages, parcel)
 
     def _sent(self, part: _Slice) -> None:
@@ -396,10 +404,39 @@ class Network:
         """Go on after `silence`; sessions that are over are opened anew."""
         host = self.hosts[device]
         host.is_silent = False
-        for peer in list(host.pipes):
-            if not host.pipes[peer].is_open:
+        for peer, pipe in list(host.pipes.items()):
+            if not pipe.is_open:
                 self._notice(host, peer)
                 self._timeline.after(REJOIN_SECONDS, self._rejoin, device, peer)
         host.endpoint.resumed()
         self._pump(host)
         self._drain(host)
+
+    def cut(self, half: Iterable[DeviceId], other: Iterable[DeviceId]) -> None:
+        """Let nothing pass between two groups of hosts, until `heal`."""
+        self._halves = frozenset(half), frozenset(other)
+        for pipe in self._pipes():
+            if self._is_apart(pipe.source.id, pipe.target.id):
+                pipe.is_cut = True
+                self._timeline.after(PING_SECONDS, self._time_out, pipe)
+
+    def _pipes(self) -> list[Pipe]:
+        return [pipe for host in self.hosts.values() for pipe in host.pipes.values()]
+
+    def _is_apart(self, one: DeviceId, other: DeviceId) -> bool:
+        if self._halves is None:
+            return False
+        left, right = self._halves
+        return (one in left and other in right) or (one in right and other in left)
+
+    def _time_out(self, pipe: Pipe) -> None:
+        if pipe.is_cut and pipe.is_open:
+            self.reset(pipe.source.id, pipe.target.id)
+
+    def heal(self) -> None:
+        """Let everything pass again; sessions that are over are opened anew."""
+        self._halves = None
+        for pipe in self._pipes():
+            pipe.is_cut = False
+            self._line_up(pipe)
+            self._pump(pipe.source)

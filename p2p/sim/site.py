@@ -22,7 +22,7 @@ MBIT = 125_000
 """Bytes/s of one megabit per second."""
 
 # Sessions a device keeps in a large site.
-_DEGREE = 16
+DEGREE = 16
 
 
 def device_id(text: str) -> DeviceId:
@@ -36,7 +36,8 @@ class Figures:
 
     Attributes:
         seconds: until the last device had everything.
-        first, last: when the first and the last device had.
+        first: until the first had.
+        finished: until each living device had that did.
         sent: bytes each host sent.
         control: how much of all that was no content.
         duplicate: bytes received twice, of all devices.
@@ -46,6 +47,7 @@ class Figures:
 
     seconds: float
     first: float
+    finished: tuple[float, ...]
     unfinished: int
     sent: dict[DeviceId, int]
     control: int
@@ -73,6 +75,7 @@ class VirtualSite:
         self._random = Random(seed)  # noqa: S311 - equal seeds, equal runs
         self._tuning = tuning
         self._late: Device | None = None
+        self._waiting = 0
         if wan is not None:
             self.origin = OriginServer(device_id("origin"), self.network)
             self.network.add(Host(self.origin.id, self.origin, wan, wan))
@@ -104,25 +107,25 @@ class VirtualSite:
             self.network.connect(device.id, self.origin.id)
         return device
 
-    def connect(self) -> None:
-        """Connect all devices: each with each, or in a large site with 16 others.
+    def connect(self, degree: int = DEGREE) -> None:
+        """Connect all devices: each with each, or in a large site with some others.
 
         Large sites are a ring with two neighbours on each side, and chords.
         """
         ids = sorted(self.devices)
         for k, one in enumerate(ids):
-            if len(ids) <= _DEGREE + 1:
+            if len(ids) <= degree + 1:
                 for other in ids[k + 1 :]:
                     self.network.connect(one, other)
                 continue
             for step in (1, 2):
                 self.network.connect(one, ids[(k + step) % len(ids)])
-        if len(ids) > _DEGREE + 1:
-            self._connect_chords(ids)
+        if len(ids) > degree + 1:
+            self._connect_chords(ids, degree)
 
-    def _connect_chords(self, ids: list[DeviceId]) -> None:
+    def _connect_chords(self, ids: list[DeviceId], degree: int) -> None:
+        room = {one: degree - len(self._neighbours(one)) for one in ids}
         hosts = self.network.hosts
-        room = {one: _DEGREE - len(hosts[one].pipes) for one in ids}
         for one in ids:
             others = [x for x in ids if room[x] > 0 and x != one]
             self._random.shuffle(others)
@@ -133,6 +136,27 @@ class VirtualSite:
                     self.network.connect(one, other)
                     room[one] -= 1
                     room[other] -= 1
+
+    def join(self, device: Device, degree: int = DEGREE) -> None:
+        """Connect a device that comes late with some of the others."""
+        others = [one for one in self.devices if one != device.id]
+        count = min(degree, len(others))
+        for other in self._random.sample(others, count):
+            self.network.connect(device.id, other)
+
+    def _neighbours(self, device: DeviceId) -> list[DeviceId]:
+        pipes = self.network.hosts[device].pipes
+        return [peer for peer in pipes if peer in self.devices]
+
+    def want(self, device: Device, tree: Tree, *, at: float) -> None:
+        """Let a device begin to update at a time; the run is not over before."""
+        self._waiting += 1
+        self.timeline.at(at, self._begin, device, tree)
+
+    def _begin(self, device: Device, tree: Tree) -> None:
+        self._waiting -= 1
+        if not self.network.hosts[device.id].is_dead:
+            device.want(tree)
 
     # -- faults ------------------------------------------------------------------------
 
@@ -156,6 +180,8 @@ class VirtualSite:
     def _is_over(self) -> bool:
         # Asked after every event: who had not finished then usually has not now.
         if self._late is not None and self._is_late(self._late):
+            return False
+        if self._waiting:
             return False
         late = (device for device in self.devices.values() if self._is_late(device))
         self._late = next(late, None)
@@ -181,6 +207,7 @@ class VirtualSite:
         return Figures(
             seconds=max(done, default=0.0),
             first=min(done, default=0.0),
+            finished=tuple(done),
             unfinished=len(self._wanting()) - len(done),
             sent={id_: hosts[id_].sent for id_ in self.devices},
             control=sum(hosts[id_].control for id_ in self.devices),
