@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
 import pycurl
@@ -59,8 +59,17 @@ class Handle:
 
     transfer: Transfer
 
-    def __init__(self, access: Access, identity: str | None) -> None:
-        """Set what all transfers with this access share; `identity` is a PEM file."""
+    def __init__(
+        self, access: Access, identity: str | None, prepare: Callable[[int], None]
+    ) -> None:
+        """Set what all transfers with this access share.
+
+        Args:
+            access: how servers are reached.
+            identity: path of a PEM file.
+            prepare: is called with each new socket before it is connected.
+
+        """
         self.access = access
         self.plain = True
         self._max_bytes = -1
@@ -85,6 +94,12 @@ class Handle:
         if access.proxy is not None:
             self.setopt(pycurl.PROXY, access.proxy)
         self._configure_tls(access, identity)
+
+        def sockopt(descriptor: int, _purpose: int) -> int:
+            prepare(descriptor)
+            return 0  # CURL_SOCKOPT_OK
+
+        self.setopt(pycurl.SOCKOPTFUNCTION, sockopt)
 
     def _configure_tls(self, access: Access, identity: str | None) -> None:
         if access.permissive:
@@ -179,6 +194,16 @@ class Handle:
         seconds = self.curl.getinfo(pycurl.RETRY_AFTER)
         return float(seconds) if seconds > 0 else None
 
+    def header_bytes(self) -> int:
+        """Return how many bytes of headers came."""
+        size: int = self.curl.getinfo(pycurl.HEADER_SIZE)
+        return size
+
+    def socket(self) -> int | None:
+        """Return the descriptor that it uses now."""
+        descriptor: int = self.curl.getinfo(pycurl.ACTIVESOCKET)
+        return None if descriptor < 0 else descriptor
+
     @property
     def multiplexed(self) -> bool:
         """Tell whether the server talks HTTP/2."""
@@ -197,7 +222,9 @@ class Completion(NamedTuple):
 class Handles:
     """Handles that wait to be used again, because configuring one takes 20 calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[int], None]) -> None:
+        """`prepare` is called with each new socket."""
+        self._prepare = prepare
         self._idle: dict[Access, list[Handle]] = {}
         self._secrets: dict[Access, MemoryFile] = {}
 
@@ -206,7 +233,7 @@ class Handles:
         idle = self._idle.get(access)
         if idle:
             return idle.pop()
-        return Handle(access, self._identity(access))
+        return Handle(access, self._identity(access), self._prepare)
 
     def _identity(self, access: Access) -> str | None:
         if access.client_pem is None:

@@ -10,16 +10,19 @@ again, so no wake-up is lost and no lock is needed.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from p2p.web.client.curl import Handle, Handles, Multi
 from p2p.web.client.failure import error_of
 from p2p.web.client.lane import Done, Event, Failed, Lane
+from p2p.web.client.throttle import Throttle
 from p2p.web.client.transfer import Transfer
 from p2p.web.url import Server, show
 
@@ -67,7 +70,8 @@ class Engine:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asleep = False
         self._stopping = False
-        self._handles = Handles()
+        self.throttle = Throttle()
+        self._handles = Handles(self._prepare)
         self._multi = Multi(
             connections=limits.connections,
             host_connections=limits.host_connections,
@@ -104,6 +108,13 @@ class Engine:
         if transfer in self._running:
             self._release(transfer)
 
+    def limit(self, rate: float | None, dscp: int | None) -> None:
+        """Keep all transfers together below a rate, and mark what is sent."""
+        used = bool(self._hosts)
+        if self.throttle.change(rate, dscp, used=used):
+            for transfer in list(self._running):
+                self._prepare_anew(transfer)
+
     def look(self) -> None:
         """Only wake up: every round looks whether blocked lanes may go on."""
 
@@ -136,6 +147,9 @@ class Engine:
             self._commands.popleft()()
         if self._blocked:
             self._unblock()
+        transfer = self.throttle.next()
+        if transfer is not None:
+            self._resume(transfer)
         self._fill()
         self._multi.perform()
         if self._collect() and len(self._batch) < _BATCH_EVENTS:
@@ -144,10 +158,15 @@ class Engine:
             self._hand_over()
         self._asleep = True
         if not self._must_go_on():
-            self._multi.wait(
-                running=len(self._running), longest_ms=_HOLD_MS if self._batch else -1
-            )
+            self._multi.wait(running=len(self._running), longest_ms=self._longest_ms())
         self._asleep = False
+
+    def _longest_ms(self) -> int:
+        """Return how long to sleep at most; -1 for as long as nothing happens."""
+        seconds = self.throttle.patience_seconds()
+        if self._batch:
+            seconds = min(seconds, _HOLD_MS / 1000)
+        return -1 if seconds == inf else math.ceil(seconds * 1000)
 
     def _hand_over(self) -> None:
         if self._batch:
@@ -212,11 +231,11 @@ class Engine:
         return host
 
     def _has_room(self, host: _Host) -> bool:
+        limits, most = self._limits, self.throttle.connections
         if host.multiplexed:
-            return host.active < self._limits.streams
-        return (
-            self._plain_running < self._limits.connections
-            and host.active < self._limits.host_connections
+            return host.active < most(limits.streams)
+        return self._plain_running < most(limits.connections) and host.active < most(
+            limits.host_connections
         )
 
     def _launch(self, transfer: Transfer, host: _Host) -> None:
@@ -235,8 +254,18 @@ class Engine:
         if not host.multiplexed:
             self._plain_running += change
 
+    def _prepare(self, descriptor: int) -> None:
+        self.throttle.prepare(descriptor, self._limits.connections)
+
+    def _prepare_anew(self, transfer: Transfer) -> None:
+        """Apply what changed since to the socket of a transfer."""
+        descriptor = self._running[transfer].handle.socket()
+        if descriptor is not None:
+            self._prepare(descriptor)
+
     def _release(self, transfer: Transfer, *, clean: bool = False) -> None:
         handle, host = self._running.pop(transfer)
+        self.throttle.forget(transfer)
         self._multi.remove(handle)
         self._handles.give(handle, clean=clean)
         self._count(host, -1)
@@ -276,7 +305,7 @@ class Engine:
         return True
 
     def _resume(self, transfer: Transfer) -> bool:
-        if not transfer.paused:
+        if not transfer.paused or transfer.held:
             return False
         transfer.paused = False
         code, message = self._multi.resume(self._running[transfer].handle)
@@ -290,6 +319,10 @@ class Engine:
             host.multiplexed = handle.multiplexed
             if host.multiplexed:
                 self._plain_running -= host.active
+        self.throttle.count(handle.header_bytes())
+        if self.throttle.revision:
+            # Its connection may be older than what it should keep to.
+            self._prepare_anew(transfer)
         error = _error(transfer, code, message)
         if error is not None:
             self._end(transfer, Failed(transfer, error))

@@ -210,6 +210,17 @@ class Fetcher:
                     case Failed(_, error):
                         raise error
 
+    def limit(self, rate: float | None, dscp: int | None = None) -> None:
+        """Keep all transfers together below a rate, from now on, and mark packets.
+
+        Args:
+            rate: bytes a second that come, headers of the network included; None: any.
+            dscp: priority of what is sent; None: none.
+
+        """
+        self.check_open()
+        self.engine.call(lambda: self.engine.limit(rate, dscp))
+
     # -- for inboxes ------------------------------------------------------------------
 
     def check_open(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from p2p.web.client.request import Response
+from p2p.web.client.throttle import Throttle
 
 if TYPE_CHECKING:
     from p2p.web.client.transfer import Transfer
@@ -37,7 +38,14 @@ Event = Chunk | Done | Failed
 
 
 class Engine(Protocol):
-    """What transfers ask of the fetching thread."""
+    """What transfers ask of the fetching thread.
+
+    Attributes:
+        throttle: the rate they share.
+
+    """
+
+    throttle: Throttle
 
     def emit(self, lane: Lane, event: Event) -> None:
         """Hand an event over."""

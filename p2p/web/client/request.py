@@ -23,9 +23,9 @@ _MAX_SHOWN = 200
 class Access:
     """How servers are reached; one object for many requests, compared by identity.
 
-    The defaults of the timeouts are libostree's: a transfer that brings less than
-    `low_speed_bytes` a second for `low_speed_seconds` is given up, and so is one on
-    which nothing comes at all.
+    A transfer that brings less than `low_speed_bytes` a second for `low_speed_seconds`
+    is given up, and so is one on which nothing comes at all. libostree allows 1000
+    bytes; here eight transfers together may be so slow.
     """
 
     ca_path: str | None = None
@@ -39,7 +39,7 @@ class Access:
     """Proxy's URL; None: as `http_proxy`, `https_proxy`, `no_proxy` say."""
     http2: bool = True
     connect_seconds: float = 30
-    low_speed_bytes: int = 1000
+    low_speed_bytes: int = 125
     low_speed_seconds: int = 30
     user_agent: str = USER_AGENT
 

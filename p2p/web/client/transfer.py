@@ -82,6 +82,7 @@ class Transfer:
             known only of bodies that come in more than one piece.
         raw: bytes of the body that nobody has looked at.
         paused: libcurl was told to hold the rest back.
+        held: paused because of the rate that all transfers share.
         stalled: bytes wait for the consumer to catch up.
         outcome: libcurl's code and message once it has ended.
         error: what a callback had to say that libcurl cannot carry.
@@ -95,6 +96,7 @@ class Transfer:
     handle: Handle | None = None
     status = 0
     paused = False
+    held = False
     stalled = False
     outcome: tuple[int, str] | None = None
     error: Exception | None = None
@@ -158,7 +160,12 @@ class Transfer:
         pycurl answers no question in here, not even for the status: `digest` looks
         at the bytes afterwards.
         """
+        engine = self.lane.engine
         if self._raw_bytes >= _MAX_RAW_BYTES or self.stalled:
+            engine.throttle.forget(self)
+            self.paused = True
+            return _PAUSE_WRITE
+        if not engine.throttle.admits(self, len(data)):
             self.paused = True
             return _PAUSE_WRITE
         self.raw.append(data)
