@@ -1,7 +1,7 @@
 """Turns neighbours' answers into events, and the scheduler's requests into messages.
 
-The scheduler numbers its requests for itself; a session numbers its own. What a unit
-must hash to is kept here, because the scheduler holds no hashes.
+The scheduler numbers its requests for itself; a session numbers its own. What arrives
+waits here until the scheduler has decided whether it is accepted.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from dataclasses import dataclass
 import nacl.exceptions
 import nacl.signing
 
-from p2p.agent.scratch import Scratch
+from p2p.agent.authors import Authors
+from p2p.agent.scratch import Page, Scratch
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.wire import messages as m
-from p2p.wire.bitmap import unpack
+from p2p.wire.bitmap import to_set, unpack
 from p2p.wire.hashes import statement
 from p2p.wire.limits import UNIT_BYTES
-
-# Keys of neighbours met in one update.
-MAX_SIGNERS = 4096
 
 Asked = a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit
 
@@ -54,10 +52,9 @@ class Answers:
         self._scratch = scratch
         self._asked: dict[tuple[m.DeviceId, int], Asked] = {}
         self._numbers: dict[tuple[m.DeviceId, int], int] = {}
-        self._hashes: dict[ObjectName, dict[int, bytes]] = {}
-        self._pages: dict[tuple[m.DeviceId, int], bytes] = {}
+        self._pages: dict[tuple[m.DeviceId, int], Page] = {}
         self._units: dict[tuple[ObjectName, int], bytes] = {}
-        self._signers: dict[bytes, set[m.DeviceId]] = {}
+        self.authors = Authors()
         self.closures: dict[Checksum, list[ObjectName]] = {}
 
     # -- requests ----------------------------------------------------------------
@@ -171,53 +168,33 @@ class Answers:
             nacl.signing.VerifyKey(message.signer).verify(signed, message.signature)
         except (nacl.exceptions.CryptoError, ValueError):
             return False
-        count = len(message.hashes) // 32
-        self._pages[action.peer, action.request] = message.hashes
+        page = Page(
+            message.size,
+            message.first,
+            message.hashes,
+            message.signer,
+            message.signature,
+        )
+        self._pages[action.peer, action.request] = page
         self._tell(
             e.HashesDelivered(
                 peer=action.peer,
                 request=action.request,
                 size=message.size,
                 first=message.first,
-                count=count,
-                author=self._author(action.peer, message.signer),
+                count=page.count,
+                author=self.authors.of(action.peer, message.signer),
             )
         )
         return True
 
-    def add_signer(self, peer: m.DeviceId, key: bytes) -> None:
-        """Note which key a neighbour says it signs unit hashes with."""
-        claimants = self._signers.get(key, set())
-        if key and (claimants or len(self._signers) < MAX_SIGNERS):
-            self._signers[key] = claimants | {peer}
-
-    def _author(self, giver: m.DeviceId, signer: bytes) -> m.DeviceId:
-        """Return who answers for a list that a neighbour gave.
-
-        It does so itself if the key is its own, is nobody's we met, or is claimed by
-        several: else somebody could claim another's key and then be banned.
-        """
-        claimants = self._signers.get(signer, set())
-        if giver in claimants or len(claimants) != 1:
-            return giver
-        return next(iter(claimants))
-
     def accept_hashes(self, action: a.AcceptHashes) -> None:
         """Check units against a page that was accepted."""
-        hashes = self._pages.pop((action.peer, action.request))
-        if action.first == 0:
-            self._hashes[action.name] = {}
-            self._scratch.begin(action.name, action.size)
-        known = self._hashes[action.name]
-        for at in range(0, len(hashes), 32):
-            known[action.first + at // 32] = hashes[at : at + 32]
-
-    def forget_hashes(self, name: ObjectName) -> None:
-        """Forget the hashes of an object that is here, or that were false."""
-        self._hashes.pop(name, None)
+        page = self._pages.pop((action.peer, action.request))
+        self._scratch.add_page(action.name, page)
 
     def _take_unit(self, action: a.RequestUnit, data: bytes) -> None:
-        digest = self._hashes.get(action.name, {}).get(action.unit)
+        digest = self._scratch.digest(action.name, action.unit)
         if hashlib.sha256(data).digest() == digest:
             self._units[action.name, action.unit] = data
             self._tell(e.UnitDelivered(action.peer, action.request))
@@ -252,7 +229,8 @@ class Answers:
                 names = [closure[i] for i in indices if i < len(closure)]
             case m.Units(_, index, bits):
                 if index < len(closure):
-                    had = e.UnitsHad(closure[index], tuple(unpack(bits)))
+                    had = e.UnitsHad(closure[index], to_set(bits))
                     self._tell(e.HaveChanged(action.peer, units=(had,)))
                 return
-        self._tell(e.HaveChanged(action.peer, names))
+        mapped = action.commit if isinstance(message, m.Map) else None
+        self._tell(e.HaveChanged(action.peer, names, mapped=mapped))

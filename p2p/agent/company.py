@@ -19,6 +19,7 @@ from p2p.net.traffic import Traffic
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm import event as e
+from p2p.swarm.action import AnnounceHave
 from p2p.swarm.scheduler import Scheduler
 from p2p.swarm.tuning import Limits
 from p2p.web.client.origin import Origin
@@ -38,8 +39,7 @@ class Company:
         me: this device.
         neighbours: the sessions.
         sharing: what they may have; None if nothing.
-        scratch: directory for units of large objects; the agent's own, because it
-            may not write the repository. Not used without neighbours.
+        scratch: where units of large objects wait. Not used without neighbours.
         traffic: how fast neighbours are read.
 
     """
@@ -47,13 +47,13 @@ class Company:
     me: DeviceId
     neighbours: Neighbourhood
     sharing: Sharing | None
-    scratch: str = ""
+    scratch: Scratch
     traffic: Traffic = field(default_factory=Traffic)
 
     @classmethod
     def nobody(cls) -> Company:
         """Return the company of a device that pulls alone."""
-        return cls(_ALONE, Nobody(), None)
+        return cls(_ALONE, Nobody(), None, Scratch(""))
 
     @contextmanager
     def fetching(
@@ -75,7 +75,6 @@ class Company:
             progressed: called when something was staged.
 
         """
-        store = Scratch(self.scratch)
 
         def verified(names: Iterable[ObjectName]) -> None:
             if self.sharing is not None:
@@ -103,7 +102,7 @@ class Company:
             writer=writer,
             origin=origin,
             neighbours=self.neighbours,
-            scratch=store,
+            scratch=self.scratch,
             form=form,
             verified=verified,
             named=named,
@@ -118,7 +117,8 @@ class Company:
                 yield fetching
         finally:
             self.neighbours.end()
-            store.close()
+            dropped = self.scratch.clear()
+            self.neighbours.announce(AnnounceHave((), dropped))
 
     def begin(self, commit: Checksum) -> None:
         """Share what comes of a commit while it is pulled."""

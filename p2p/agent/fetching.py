@@ -86,6 +86,7 @@ class Fetching:
         self._named = named
         self._landed: dict[tuple[ObjectName, m.DeviceId | None], Delivery] = {}
         self._streams: dict[ObjectName, _Streaming] = {}
+        self._assembled: set[ObjectName] = set()
         self._prospects = Prospects(neighbours)
         self.from_origin = Tally()
         self.from_peers = Tally()
@@ -172,8 +173,9 @@ class Fetching:
             case a.Assemble(name):
                 self._assemble(name)
             case a.DiscardUnits(name):
-                self.answers.forget_hashes(name)
                 self._scratch.discard(name)
+                # Who was told of its units takes them from elsewhere.
+                self._neighbours.announce(a.AnnounceHave((), (name,)))
             case a.FetchFromOrigin(name) if self._origin is not None:
                 self._origin.want(name, form=self._form)
             case a.CancelOrigin(name):
@@ -187,12 +189,11 @@ class Fetching:
         neighbours = self._neighbours
         match action:
             case a.DropPeer(peer, blame, banned):
-                neighbours.drop(peer, blame, banned=banned)
-            case a.AnnounceHave(names):
-                # Units of what is not complete are not served: who was told of them
-                # would ask in vain, and think the less of us.
-                if names:
-                    neighbours.announce(a.AnnounceHave(names))
+                is_liar = blame is a.Blame.FALSE_HASHES
+                if not (is_liar and self.answers.authors.convict(peer)):
+                    neighbours.drop(peer, blame, banned=banned)
+            case a.AnnounceHave():
+                neighbours.announce(action)
             case a.AnnounceMember():
                 neighbours.announce_member(action)
             case a.Cancel(peer, number):
@@ -266,6 +267,7 @@ class Fetching:
     def _assemble(self, name: ObjectName) -> None:
         size = self._scratch.size(name)
         self.from_peers.add(size)
+        self._assembled.add(name)
         if name.type is ObjectType.FILE:
             self._stager.add_file(name, size, self._scratch.pieces(name))
             return
@@ -276,8 +278,12 @@ class Fetching:
     def staged(self, outcome: Outcome) -> None:
         """Take note of what the writer said."""
         for rejection in outcome.rejected:
+            self._assembled.discard(rejection.name)
             self.tell(e.ObjectRejected(rejection.name))
         if outcome.staged:
+            for name in self._assembled.intersection(outcome.staged):
+                self._scratch.confirm(name)
+                self._assembled.discard(name)
             self._survey.acknowledge(outcome.staged)
             self.tell(e.ObjectsVerified(outcome.staged))
         if self._origin is not None:
@@ -297,7 +303,7 @@ class Fetching:
 
     def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:
         """A session is up, and this is what the peer said of itself."""
-        self.answers.add_signer(peer, hello.signing_key)
+        self.answers.authors.add(peer, hello.signing_key)
         self.tell(e.PeerJoined(peer, hello.max_requests, hello.max_names))
 
     def left(self, peer: m.DeviceId) -> None:

@@ -20,10 +20,13 @@ import trio
 from p2p.agent.company import Company
 from p2p.agent.config import AgentConfig, Fleet
 from p2p.agent.damage import Damage
+from p2p.agent.hash_lists import HashLists
 from p2p.agent.neighbours import Neighbours
+from p2p.agent.scratch import Scratch
 from p2p.agent.searching import Searching, read_advert_key
-from p2p.agent.serving import HashSigner, Server
+from p2p.agent.serving import Server
 from p2p.agent.sharing import SharedCommit, Sharing
+from p2p.agent.units import HashSigner, Units
 from p2p.errors import ConfigError, RepositoryError, TransportError
 from p2p.net.advert import AdvertKey
 from p2p.net.discovery import Settings, open_discovery
@@ -194,21 +197,27 @@ async def open_meeting(
     )
     sharing = Sharing(holdings)
     reader = CanonicalReader(holdings, scratch=options.state)
+    lists = HashLists(reader)
+    scratch = Scratch(options.state, lists)
     signer = nacl.signing.SigningKey.generate()
+    sign = HashSigner(
+        signer.verify_key.encode(), lambda data: signer.sign(data).signature
+    )
+    units = Units(reader, lists, scratch, sign)
     damage = Damage(holdings.repo)
     neighbours = Neighbours(
         endpoint,
         site=options.site,
         epoch=epoch,
         sharing=sharing,
-        make_server=_server_maker(sharing, holdings, reader, signer, damage),
-        signing_key=signer.verify_key.encode(),
+        make_server=_server_maker(sharing, holdings, units, damage),
+        signing_key=sign.public,
     )
     company = Company(
         neighbours.me,
         neighbours,
         sharing if options.share else None,
-        scratch=options.state,
+        scratch,
         traffic=traffic,
     )
     try:
@@ -232,8 +241,7 @@ async def open_meeting(
 def _server_maker(
     sharing: Sharing,
     holdings: Holdings,
-    reader: CanonicalReader,
-    signer: nacl.signing.SigningKey,
+    units: Units,
     damage: Damage,
 ) -> Callable[[Session], Server]:
     disk = trio.CapacityLimiter(1)
@@ -243,10 +251,7 @@ def _server_maker(
             session,
             sharing=sharing,
             holdings=holdings,
-            reader=reader,
-            signer=HashSigner(
-                signer.verify_key.encode(), lambda data: signer.sign(data).signature
-            ),
+            units=units,
             damage=damage,
             disk=disk,
         )

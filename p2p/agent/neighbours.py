@@ -374,7 +374,7 @@ class Neighbours:
     def announce(self, news: a.AnnounceHave) -> None:
         """Tell whoever watches what came."""
         for found in self._peers.values():
-            found.server.announce(news.names, news.units)
+            found.server.announce(news.names, news.arriving)
 
     def announce_member(self, news: a.AnnounceMember) -> None:
         """Tell all neighbours what we get, and what we do at the origin."""

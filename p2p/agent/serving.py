@@ -7,37 +7,25 @@ hears how much is queued before them, so that it can tell a queue from a dead de
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import trio
 
 from p2p.agent.damage import Damage
 from p2p.agent.sharing import SharedCommit, Sharing
+from p2p.agent.units import Units
 from p2p.errors import DamagedObjectError, ObjectNotFoundError
 from p2p.net.session import Session
-from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
-from p2p.swarm.event import UnitsHad
 from p2p.wire import bitmap
 from p2p.wire import messages as m
-from p2p.wire.hashes import statement
-from p2p.wire.limits import BATCH_BYTES, MAX_BATCH_BYTES, MAX_PAGE_HASHES, UNIT_BYTES
+from p2p.wire.limits import BATCH_BYTES, MAX_BATCH_BYTES
 
 STATUS_SECONDS = 0.2
 # Read from the disk at once: changing threads costs as much as reading some files.
 AHEAD_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class HashSigner:
-    """Signs unit hashes, so that a false list is blamed on its author."""
-
-    public: bytes
-    sign: Callable[[bytes], bytes]
 
 
 class Server:
@@ -49,8 +37,7 @@ class Server:
         *,
         sharing: Sharing,
         holdings: Holdings,
-        reader: CanonicalReader,
-        signer: HashSigner,
+        units: Units,
         damage: Damage,
         disk: trio.CapacityLimiter,
     ) -> None:
@@ -58,8 +45,8 @@ class Server:
         self._session = session
         self._sharing = sharing
         self._holdings = holdings
-        self._reader = reader
-        self._signer = signer
+        self._units = units
+        self._reader = units.reader
         self._damage = damage
         self._disk = disk
         self._queue: deque[m.Request] = deque()
@@ -87,6 +74,7 @@ class Server:
                 for request, answer in zip(group, answers, strict=True):
                     if self._session.connection.owes(request.request):
                         self._session.send(answer)
+                        self._tell_arriving(request.request)
                     self._queue.popleft()
 
     def _next_group(self) -> list[m.Request]:
@@ -176,8 +164,13 @@ class Server:
         packed = bitmap.pack(sorted(shared.here), len(shared.closure))
         return m.Map(request.request, packed)
 
-    def announce(self, names: Iterable[ObjectName], units: Iterable[UnitsHad]) -> None:
-        """Tell the neighbour what came, as far as it watches the commit."""
+    def announce(
+        self, names: Iterable[ObjectName], arriving: Iterable[ObjectName]
+    ) -> None:
+        """Tell the neighbour what came, as far as it watches the commit.
+
+        Of the objects that are arriving, or were, it is told all units.
+        """
         for number, shared in list(self._watches.items()):
             if not self._session.connection.owes(number):
                 del self._watches[number]
@@ -185,10 +178,22 @@ class Server:
             found = sorted(shared.index[n] for n in names if n in shared.index)
             if found:
                 self._session.send(m.Have(number, tuple(found)))
-            for name, had in units:
-                if name in shared.index:
-                    packed = bitmap.pack(had, max(had, default=0) + 1)
-                    self._session.send(m.Units(number, shared.index[name], packed))
+            self._tell_units(number, shared, arriving)
+
+    def _tell_arriving(self, number: m.RequestId) -> None:
+        """Tell all units behind a map, if this request was answered with one."""
+        shared = self._watches.get(number)
+        if shared is not None:
+            self._tell_units(number, shared, self._units.scratch.names())
+
+    def _tell_units(
+        self, number: m.RequestId, shared: SharedCommit, names: Iterable[ObjectName]
+    ) -> None:
+        for name in names:
+            index = shared.index.get(name)
+            if index is not None and index not in shared.here:
+                had = self._units.scratch.bitmap(name)
+                self._session.send(m.Units(number, index, had))
 
     # -- objects ---------------------------------------------------------------
 
@@ -231,39 +236,15 @@ class Server:
     def _unit(self, request: m.GetUnit) -> m.Message:
         if not self._sharing.shares(request.name):
             return m.NotHave(request.request)
-        data = self._reader.read_range(request.name, request.offset, request.length)
-        if not data:
-            return m.Rejected(request.request, m.Refusal.RANGE, "past the end")
-        self.served_bytes += len(data)
-        return m.Unit(request.request, data)
+        answer = self._units.unit(request)
+        if isinstance(answer, m.Unit):
+            self.served_bytes += len(answer.data)
+        return answer
 
     def _hashes(self, request: m.GetHashes) -> m.Message:
         if not self._sharing.shares(request.name):
             return m.NotHave(request.request)
-        count = min(request.count, MAX_PAGE_HASHES)
-        size, hashes = self._hash_units(request.name, request.first, count)
-        if not hashes:
-            return m.Rejected(request.request, m.Refusal.RANGE, "past the end")
-        signed = statement(request.name, size, request.first, hashes)
-        return m.Hashes(
-            request=request.request,
-            size=size,
-            first=request.first,
-            hashes=hashes,
-            signer=self._signer.public,
-            signature=self._signer.sign(signed),
-        )
-
-    def _hash_units(
-        self, name: ObjectName, first: int, count: int
-    ) -> tuple[int, bytes]:
-        size = self._reader.size(name)
-        if size is None:
-            raise ObjectNotFoundError(f"object {name} is not here")
-        starts = range(first * UNIT_BYTES, size, UNIT_BYTES)[:count]
-        read = self._reader.read_range
-        units = (read(name, start, UNIT_BYTES) for start in starts)
-        return size, b"".join(hashlib.sha256(unit).digest() for unit in units)
+        return self._units.hashes(request)
 
 
 def _expected_bytes(request: m.Request) -> int:

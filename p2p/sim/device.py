@@ -293,11 +293,9 @@ class Device:
                 self.store.lists[name] = size
                 self.store.authors[name] = author
             case a.AcceptUnit(name, unit):
-                self.store.units.setdefault(name, {})[unit] = None
+                self.store.units[name] = self.store.units.get(name, 0) | 1 << unit
             case a.DiscardUnits(name):
-                self.store.units.pop(name, None)
-                self.store.lists.pop(name, None)
-                self.store.authors.pop(name, None)
+                self._discard(name)
             case a.DropPeer(peer, _, banned):
                 if banned:
                     self.banned[peer] = None
@@ -327,7 +325,8 @@ class Device:
             case a.CancelOrigin(name):
                 self._fetch(Abort(name))
                 self._timeline.after(0.0, lambda: self._cancelled(name))
-            case a.AnnounceHave(names, units):
+            case a.AnnounceHave(names, arriving):
+                units = self.store.had(arriving)
                 self._announce(e.HaveChanged(self.id, names, units))
             case a.AnnounceMember(claim):
                 self.membership.claim(claim)
@@ -339,6 +338,13 @@ class Device:
     def _cancelled(self, name: ObjectName) -> None:
         if self._fetching.pop(name, None) is not None:
             self._happen(e.OriginFailed(name, e.Failure.CANCELLED))
+
+    def _discard(self, name: ObjectName) -> None:
+        had = self.store.units.pop(name, 0)
+        self.store.lists.pop(name, None)
+        self.store.authors.pop(name, None)
+        if had and name not in self.store.sizes:
+            self._announce(e.HaveChanged(self.id, units=(e.UnitsHad(name, 0),)))
 
     def _ask(self, action: Question) -> None:
         if isinstance(action, a.RequestUnit):

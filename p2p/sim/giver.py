@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from p2p.ostree.objects import Checksum, ObjectName
@@ -55,10 +56,18 @@ class Store:
     """
 
     sizes: dict[ObjectName, int] = field(default_factory=dict)
-    units: dict[ObjectName, dict[int, None]] = field(default_factory=dict)
+    units: dict[ObjectName, int] = field(default_factory=dict)
     authors: dict[ObjectName, DeviceId | None] = field(default_factory=dict)
     lists: dict[ObjectName, int] = field(default_factory=dict)
     forgers: set[DeviceId] = field(default_factory=set)
+
+    def had(self, names: Iterable[ObjectName]) -> tuple[e.UnitsHad, ...]:
+        """Return the units of those of the objects that are not complete."""
+        return tuple(
+            e.UnitsHad(name, self.units[name])
+            for name in names
+            if name in self.units and name not in self.sizes
+        )
 
     def forger(self, name: ObjectName) -> DeviceId | None:
         """Return who made up the list of a large object that is arriving, if it is."""
@@ -97,7 +106,8 @@ class Giver:
             case a.Watch():
                 self.watchers[peer, action.request] = action.commit
                 names = tuple(self._store.sizes)
-                have = e.HaveChanged(self.me, names, (), mapped=action.commit)
+                units = self._store.had(self._store.units)
+                have = e.HaveChanged(self.me, names, units, mapped=action.commit)
                 self._reply(peer, action.request, have, len(names) // 8)
             case a.RequestBatch():
                 self._give_batch(peer, action)
@@ -171,7 +181,7 @@ class Giver:
 
     def _give_unit(self, peer: DeviceId, asked: a.RequestUnit) -> None:
         size = self._store.sizes.get(asked.name)
-        if size is None and asked.unit in self._store.units.get(asked.name, ()):
+        if size is None and self._store.units.get(asked.name, 0) >> asked.unit & 1:
             size = self._store.lists[asked.name]
         if size is None:
             self._end(peer, asked.request, e.Outcome.NOT_HAVE)
@@ -221,5 +231,5 @@ def request_bytes(action: Question) -> int:
 
 def have_bytes(have: e.HaveChanged) -> int:
     """Return how long an update of a watched commit is on the wire."""
-    units = sum(len(had.units) // 8 + _INDEX_BYTES for had in have.units)
+    units = sum(had.units.bit_length() // 8 + _INDEX_BYTES for had in have.units)
     return _INDEX_BYTES * len(have.names) + units

@@ -100,7 +100,10 @@ def _answer_bytes(answer: Answer) -> int:
 
 
 def _have_bytes(have: e.HaveChanged) -> int:
-    units = [_frame(3, 3, _blob(max(had.units) // 8 + 1)) for had in have.units]
+    units = [
+        _frame(3, 3, _blob(max(had.units.bit_length() - 1, 0) // 8 + 1))
+        for had in have.units
+    ]
     if not have.names:
         return sum(units)
     # Names beside each other are a byte, others two or three.

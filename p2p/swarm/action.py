@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from p2p.ostree.objects import Checksum, ObjectName
-from p2p.swarm.event import UnitsHad
 from p2p.wire.messages import DeviceId, RequestId
 from p2p.wire.record import Claim
 
@@ -168,10 +167,15 @@ class CancelOrigin:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceHave:
-    """Tell whoever watches that these are here now."""
+    """Tell whoever watches that these are here now.
+
+    Attributes:
+        arriving: large objects of which more units are here.
+
+    """
 
     names: tuple[ObjectName, ...]
-    units: tuple[UnitsHad, ...] = ()
+    arriving: tuple[ObjectName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ def hashes_delivered(parts: Parts, event: e.HashesDelivered, now: float) -> None
             neighbour.whole |= 1 << item
         case Verdict.LATER:
             neighbour.defer(1 << item, now + _LATER)
+        case Verdict.DISTRUSTED:
+            neighbour.deny(1 << item)
         case Verdict.USELESS:
             neighbour.faults += 1
             neighbour.deny(1 << item)
@@ -159,7 +161,7 @@ def unit_delivered(parts: Parts, event: e.UnitDelivered, now: float) -> None:
     site.settle(item, from_origin=False)
     name = site.name(item)
     site.emit(AcceptUnit(name, item - split.first))
-    parts.news.add_unit(name, item - split.first, now)
+    parts.news.add_unit(name, now)
     split.moved = now
     split.taken += size
     # Who made a list up could feed us for ever: beyond this we lose patience.

@@ -28,8 +28,6 @@ _PAGE_BYTES = 4096
 # How long a neighbour that had nothing for us is not looked at again, unless we learn
 # something: what may be asked of it depends on the others too.
 _STARVED = 0.25
-# How many hashes are asked for where no size is known.
-_GUESSED_UNITS = 64
 
 
 class Demand:
@@ -191,9 +189,10 @@ class Demand:
         """Return the first unit whose hash is missing, and how many to ask about."""
         split = self._splits.get(item)
         first = split.listed if split is not None else 0
-        # A hint may be false, or missing: then there is another page.
+        # A hint may be false: then there is another page. Without one a whole page is
+        # asked for: who passes a list on cannot cut pages up, which are signed.
         units = -(-self._site.catalogue.sizes[item] // self._site.tuning.unit_bytes)
-        count = units - first if units > first else _GUESSED_UNITS
+        count = units - first if units > first else MAX_PAGE_HASHES
         return first, min(count, MAX_PAGE_HASHES)
 
     def _ask_page(

@@ -51,10 +51,10 @@ class HoldingsChanged:
 
 
 class UnitsHad(NamedTuple):
-    """Units of a large object, by number."""
+    """All units of a large object that are there, as a set of `swarm.bits`."""
 
     name: ObjectName
-    units: tuple[int, ...]
+    units: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class HaveChanged:
     """A neighbour has these too.
 
     Attributes:
+        units: of large objects; each replaces what was said of the same object.
         mapped: the names are the whole map of this watched commit.
 
     """

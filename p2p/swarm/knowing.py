@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2p.swarm import event as e
 from p2p.swarm.action import Blame, DropPeer
-from p2p.swarm.bits import less, pack
+from p2p.swarm.bits import less, pack, span
 from p2p.swarm.hearsay import take_large, take_sizes
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.liveness import note_life
@@ -87,19 +87,26 @@ def have_changed(parts: Parts, event: e.HaveChanged, now: float) -> None:
 
 
 def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
+    """Note which units it has, and no others; return them."""
     item = parts.site.catalogue.find(had.name)
     if item is None:
         return 0
     split = parts.splits.get(item)
-    most = parts.site.tuning.max_units
-    units = pack(unit for unit in had.units if 0 <= unit < most)
+    units = had.units & span(0, parts.site.tuning.max_units)
+    neighbour.lists = less(neighbour.lists, 1 << item)
+    if units:
+        neighbour.lists |= 1 << item
     if split is None:
-        # Only large objects have units; its hashes will tell.
-        take_large(parts.site, neighbour, item)
+        if units:
+            # Only large objects have units; its hashes will tell.
+            take_large(parts.site, neighbour, item)
         neighbour.announce_early(item, units)
         return 0
-    neighbour.lists |= 1 << item
-    return units << split.first & split.bits
+    found = units << split.first & split.bits
+    if not neighbour.announced >> item & 1:
+        withdrawn = less(split.bits, found)
+        neighbour.announced = less(neighbour.announced, withdrawn)
+    return found
 
 
 def _credit(parts: Parts, neighbour: Neighbour, bits: int, now: float) -> None:

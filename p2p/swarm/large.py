@@ -40,6 +40,7 @@ class Verdict(Enum):
     TAKEN = "its units are asked for from now on"
     SMALL = "the object is small enough to be asked for as a whole"
     LATER = "not now: enough of its author is unproved"
+    DISTRUSTED = "its author lied before; who passed it on may not know that"
     USELESS = "it cannot be true, or does not continue the list in force"
 
 
@@ -131,7 +132,7 @@ class Splits:
         """Take a page of hashes."""
         site = self._site
         if page.author in site.banned:
-            return Verdict.USELESS
+            return Verdict.DISTRUSTED
         if (
             site.catalogue.signed >> item & 1
             and page.size != site.catalogue.sizes[item]
@@ -334,6 +335,11 @@ class Splits:
             neighbour = self._site.neighbours.get(peer)
             if neighbour is not None:
                 neighbour.absent = less(neighbour.absent, 1 << split.item)
+        for neighbour in self._site.neighbours.values():
+            had = neighbour.announced & split.bits
+            if had and not neighbour.announced >> split.item & 1:
+                # It has them still, for the list that comes next.
+                neighbour.announce_early(split.item, had >> split.first)
         self._retire(split, now)
         self._site.catalogue.shift(Step.UNSPLIT, 1 << split.item)
         self._site.epoch += 1

@@ -180,12 +180,12 @@ class Neighbour:
         self.learned += 1
 
     def announce_early(self, item: int, units: int) -> None:
-        """Note units of an object that has no unit items yet."""
-        self.lists |= 1 << item
+        """Note which units it has of an object that has no unit items yet."""
         self.learned += 1
+        self.early.pop(item, None)
         known = sum(bits.bit_length() for bits in self.early.values())
-        if known + units.bit_length() <= _EARLY_UNITS:
-            self.early[item] = self.early.get(item, 0) | units
+        if units and known + units.bit_length() <= _EARLY_UNITS:
+            self.early[item] = units
 
     def ask_again(self, request: Request) -> None:
         """Note that it was not told what it has of what an ASK was about."""

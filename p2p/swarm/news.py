@@ -8,7 +8,7 @@ from math import ceil
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm.action import AnnounceHave, AnnounceMember
 from p2p.swarm.bits import less
-from p2p.swarm.event import OriginState, UnitsHad
+from p2p.swarm.event import OriginState
 from p2p.swarm.lifecycle import State
 from p2p.swarm.site import Site
 from p2p.wire.limits import MAX_CLAIM_COMMITS, MAX_CLAIM_LEASES, MAX_WAIT_MILLISECONDS
@@ -27,7 +27,7 @@ class News:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._names: list[ObjectName] = []
-        self._units: dict[ObjectName, list[int]] = {}
+        self._arriving: dict[ObjectName, None] = {}
         self._due: float | None = None
         self._told = Claim()
         self._state: object = None
@@ -39,14 +39,10 @@ class News:
         self._names += names
         self._collect(now)
 
-    def add_unit(self, name: ObjectName, unit: int, now: float) -> None:
-        """Note a unit that can be served from now on."""
-        self._units.setdefault(name, []).append(unit)
+    def add_unit(self, name: ObjectName, now: float) -> None:
+        """Note that another unit of an object can be served from now on."""
+        self._arriving[name] = None
         self._collect(now)
-
-    def withdraw_units(self, name: ObjectName) -> None:
-        """Do not announce units that were discarded meanwhile."""
-        self._units.pop(name, None)
 
     def _collect(self, now: float) -> None:
         if self._due is None:
@@ -55,10 +51,9 @@ class News:
     def run(self, now: float) -> None:
         """Announce what is due."""
         if self._due is not None and now >= self._due:
-            units = tuple(UnitsHad(name, tuple(u)) for name, u in self._units.items())
-            self._site.emit(AnnounceHave(tuple(self._names), units))
+            self._site.emit(AnnounceHave(tuple(self._names), tuple(self._arriving)))
             self._names = []
-            self._units = {}
+            self._arriving = {}
             self._due = None
         if now >= self._report:
             self._tell_claim(now)

@@ -14,6 +14,7 @@ from p2p.wire.rule import RuleError
 _BITS = tuple(
     tuple(bit for bit in range(8) if byte & 128 >> bit) for byte in range(256)
 )
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def sort_closure(names: Iterable[ObjectName]) -> list[ObjectName]:
@@ -44,6 +45,11 @@ def unpack(packed: bytes) -> list[int]:
         if byte
         for bit in _BITS[byte]
     ]
+
+
+def to_set(packed: bytes) -> int:
+    """Return which bits are set, as an integer with the same bits set."""
+    return int.from_bytes(packed.translate(_MIRRORED), "little")
 
 
 def check(packed: bytes, count: int) -> None:

@@ -105,7 +105,7 @@ def answer(*events: e.Event, request: int = 9) -> Answer:
             m.Elsewhere(number(9), PEER),
         ),
         (
-            e.HaveChanged(PEER, (), (e.UnitsHad(NAMES[0], (3, 30)),)),
+            e.HaveChanged(PEER, (), (e.UnitsHad(NAMES[0], 1 << 3 | 1 << 30),)),
             m.Units(number(300), 1000, bytes(4)),
         ),
         (

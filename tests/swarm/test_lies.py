@@ -147,7 +147,7 @@ def test_units_of_what_is_no_large_object_are_a_fault() -> None:
     rig.join(ANNA, COMMIT)
     request = one(rig.want(names), a.RequestBatch)
     rig.join(BERT)
-    rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(names[0], (0, 1)),)))
+    rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(names[0], 0b11),)))
     rig.deliver(request)
     rig.verify(*names)
     assert rig.neighbour(BERT).faults == 1
@@ -318,3 +318,64 @@ def test_of_two_lists_that_contradict_each_other_the_true_one_prevails() -> None
     assert [(x.peer, x.blame) for x in only(rig.log, a.DropPeer)] == [
         (ANNA, a.Blame.WRONG_BYTES)
     ]
+
+
+# -- units of what is not complete ---------------------------------------------------
+
+
+def offered(rig: Rig, peer: DeviceId) -> int:
+    """Which units of the large object a neighbour is thought to have."""
+    site = rig.parts.site
+    item = site.catalogue.find(BIG)
+    assert item is not None
+    split = rig.parts.splits.get(item)
+    assert split is not None
+    return (rig.neighbour(peer).holds & split.bits) >> split.first
+
+
+def test_units_replace_those_that_were_said_before() -> None:
+    rig = Rig()
+    rig.join(BERT)
+    split_of(rig)
+    for units in (0b0011, 0b1011, 0b0100, 0):
+        rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, units),)))
+        assert offered(rig, BERT) == units
+    rig.have(BERT, BIG)
+    rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0b1),)))
+    assert offered(rig, BERT) == 0b1111  # it has all of it
+
+
+def test_units_that_were_withdrawn_in_time_are_no_fault() -> None:
+    rig = Rig()
+    rig.join(BERT)
+    split_of(rig)
+    actions = rig.tell(
+        e.PeerLeft(ANNA), e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0b11),))
+    )
+    request = one(actions, a.RequestUnit)
+    rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0),)))
+    rig.end(request, e.Outcome.NOT_HAVE)
+    assert rig.neighbour(BERT).faults == 0
+    actions = rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0b11),)))
+    assert {x.peer for x in only(actions, a.RequestUnit)} == {BERT}
+
+
+def test_units_told_before_the_list_are_the_last_ones() -> None:
+    rig = Rig()
+    rig.join(BERT)
+    rig.want([BIG])
+    actions = rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0b1111),)))
+    rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0b0110),)))
+    rig.list_units(one(actions, a.RequestHashes), 4)
+    assert offered(rig, BERT) == 0b0110
+
+
+def test_who_passes_on_the_list_of_a_liar_did_not_lie() -> None:
+    rig = Rig()
+    rig.join(BERT)
+    rig.tell(e.MisbehaviourSeen(ANNA))
+    rig.want([BIG])
+    actions = rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, 0b1),)))
+    actions = rig.list_units(one(actions, a.RequestHashes), 4, author=ANNA)
+    assert not only(actions, a.AcceptHashes)
+    assert rig.neighbour(BERT).faults == 0

@@ -10,6 +10,7 @@ from p2p.wire.rule import RuleError
 def test_bits_are_numbered_from_the_most_significant() -> None:
     assert bitmap.pack([0, 9], 10) == b"\x80\x40"
     assert bitmap.unpack(b"\x80\x40\x00\x01") == [0, 9, 31]
+    assert bitmap.to_set(b"\x80\x40\x00\x01") == 1 << 0 | 1 << 9 | 1 << 31
 
 
 @pytest.mark.parametrize("index", [-1, 10])
