@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from random import Random
 
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
@@ -76,7 +77,7 @@ class Device:
         self._spoiled: dict[ObjectName, None] = {}
         self._fetching: dict[ObjectName, int] = {}
         self._requests: dict[tuple[DeviceId, RequestId], Question] = {}
-        self._wake = 0
+        self._wake = inf
         if origin is None:
             self.scheduler.handle(e.OriginStateChanged(e.OriginState.NO), 0.0)
 
@@ -274,13 +275,13 @@ class Device:
                 self.trace(now, action)
             self._do(action)
         time = self.scheduler.next_timeout()
-        self._wake += 1
-        if time is not None:
-            wake = self._wake
-            self._timeline.at(time, lambda: self._timed_out(wake))
+        if time is not None and time < self._wake:
+            self._wake = time
+            self._timeline.at(time, self._timed_out, time)
 
-    def _timed_out(self, wake: int) -> None:
-        if wake == self._wake:
+    def _timed_out(self, time: float) -> None:
+        if time == self._wake:
+            self._wake = inf
             self._act()
 
     def _do(self, action: a.Action) -> None:

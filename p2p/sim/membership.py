@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
+from math import inf
 from random import Random
 
 from p2p.sim.network import Network
 from p2p.sim.timeline import Timeline
 from p2p.swarm import event as e
-from p2p.swarm.gossip import Gossip, Said
-from p2p.wire import layout
+from p2p.swarm.gossip import Gossip, Heard, Said
 from p2p.wire.messages import DeviceId, Digest, Record
 from p2p.wire.record import (
     Claim,
@@ -24,7 +25,6 @@ from p2p.wire.record import (
 # Lengths of an Ed25519 key and signature; nobody here forges any.
 _KEY = bytes(44)
 _SIGNATURE = bytes(64)
-_FRAME_BYTES = 4
 
 
 class Membership:
@@ -48,7 +48,7 @@ class Membership:
         self._tell = tell
         self._claim = Claim()
         self._complete: tuple[CommitTag, ...] = ()
-        self._wake = 0
+        self._wake = inf
 
     def joined(self, peer: DeviceId) -> None:
         """Take a session."""
@@ -77,7 +77,8 @@ class Membership:
         """Take what a neighbour says of members."""
         now = self._timeline.now
         if isinstance(message, Record):
-            self.gossip.receive(peer, message, now)
+            if self.gossip.receive(peer, message, now) is Heard.KNOWN:
+                return
         else:
             self.gossip.receive_digest(peer, message, now)
         self._act()
@@ -88,12 +89,11 @@ class Membership:
             return
         now = self._timeline.now
         for peer, message in self.gossip.outgoing(now):
-            size = _FRAME_BYTES + len(layout.encode(message))
-            self._network.send(self._me, peer, message, size)
-        self._wake += 1
-        wake = self._wake
-        at = max(self.gossip.next_timeout(), now)
-        self._timeline.at(at, lambda: self._timed_out(wake))
+            self._network.send(self._me, peer, message, 0)
+        at = self.gossip.next_timeout()
+        if at < self._wake:
+            self._wake = at
+            self._timeline.at(at, self._timed_out, at)
         for who, member in self.gossip.changes(now):
             if member is None:
                 self._tell(e.MemberGone(who))
@@ -104,8 +104,9 @@ class Membership:
         """Go on after a suspension."""
         self._act()
 
-    def _timed_out(self, wake: int) -> None:
-        if wake == self._wake:
+    def _timed_out(self, at: float) -> None:
+        if at == self._wake:
+            self._wake = inf
             self._act()
 
 
@@ -114,4 +115,10 @@ def _sign(_member: DeviceId, _epoch: int, _seq: int, claim: bytes) -> bytes:
 
 
 def _read(_peer: DeviceId, record: Record) -> Said:
-    return Said(decode_claim(decode_body(record.body).claim), is_signed=True)
+    return _read_body(record.body)
+
+
+@lru_cache(maxsize=1 << 14)
+def _read_body(body: bytes) -> Said:
+    # Every device of a site reads the same records.
+    return Said(decode_claim(decode_body(body).claim), is_signed=True)

@@ -11,7 +11,9 @@ from p2p.sim.link import SLICE_HEAD_BYTES
 from p2p.sim.origin import Abort, Get, Got
 from p2p.swarm import action as a
 from p2p.swarm import event as e
+from p2p.wire.layout import encode
 from p2p.wire.limits import UNIT_BYTES
+from p2p.wire.messages import Digest, Record
 
 _FRAME_BYTES = 4
 # Head of a GET and of its answer.
@@ -41,6 +43,11 @@ def frame_bytes(message: object) -> int | None:
             rows = [_CHECKSUM_BYTES + 2 for _ in commits]
             refs = [_CHECKSUM_BYTES + _REF_BYTES + 3 for _ in commits]
             return _frame(1, *rows, 1, *refs, 1)
+        case Record(epoch=epoch, seq=seq, body=body, age=age):
+            version = _integer(epoch) + _integer(seq)
+            return _frame(_CHECKSUM_BYTES, version, _blob(len(body)), _integer(age))
+        case Digest():
+            return _FRAME_BYTES + len(encode(message))
         case Get() | Abort():
             return _GET_BYTES
         case Got():

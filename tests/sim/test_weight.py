@@ -117,6 +117,10 @@ def answer(*events: e.Event, request: int = 9) -> Answer:
             m.Status(number(300), 300_000, 1_000_000),
         ),
         (
+            m.Record(PEER, 1, 300, bytes(200), 5),
+            m.Record(PEER, 1, 300, bytes(200), 5),
+        ),
+        (
             e.HoldingsChanged(PEER, (m.HeldCommit(COMMIT, m.Held.PARTIAL),)),
             m.Holdings(
                 (m.HeldCommit(COMMIT, m.Held.PARTIAL),),
