@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from p2p.agent.sharing import load_complete
 from p2p.cli.main import main
+from p2p.ostree.canonical import CanonicalReader
 from p2p.ostree.commit import CommitOptions, commit_tree
 from p2p.ostree.config import RepoMode
+from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum, Metadata, parse_metadata
 from p2p.ostree.refs import head
 from p2p.ostree.repo import Repo
@@ -237,6 +240,15 @@ class Publisher:
 
         chosen = CommitOptions(branch=ref, timestamp=timestamp, sign=sign, **options)
         return commit_tree(self.repo, str(tree), chosen)
+
+    def content_bytes(self, commit: Checksum) -> int:
+        """How long the objects of a commit are together, in canonical form."""
+        holdings = Holdings.published(self.repo)
+        reader = CanonicalReader(holdings, scratch=str(self.path))
+        closure = load_complete(holdings, commit).closure
+        sizes = [reader.size(name) or 0 for name in closure]
+        reader.close()
+        return sum(sizes)
 
     def set_ref(self, ref: str, commit: str) -> None:
         """Make a ref name a commit, whatever it is for."""

@@ -84,6 +84,17 @@ class Device:
             raise AssertionError(f"ended with {status}: {self.log}")
         return line
 
+    @property
+    def pid(self) -> int:
+        """Of what runs there."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anything runs there, and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
     # -- p2p serve, p2p pull ---------------------------------------------------------
 
     def serve(self, *options: str) -> None:
@@ -131,6 +142,20 @@ class Device:
             *("--follow", site.url, ref),
         )
 
+    def start_idle_agent(self, *options: str, follow: str | None = None) -> None:
+        """Have an agent look for neighbours, and follow nothing yet, or this."""
+        config = "[share]\nenabled = true\n"
+        if follow is not None:
+            config += f'[[follow]]\nref = "{follow}"\n'
+        self._config.write_text(config)
+        self._start(
+            "agent",
+            f"--config={self._config}",
+            f"--repo={self.repo}",
+            f"--state={self.path}/state",
+            *("--poll=3600", "--log-level=warning", *options),
+        )
+
     def until_ready(self) -> None:
         """Wait until the agent's socket answers."""
         assert self._line().startswith("agent ready at ")
@@ -143,12 +168,20 @@ class Device:
         path.touch()
         return path
 
-    def _ask(self, path: str, default: Any) -> Any:
+    @property
+    def _socket(self) -> AgentConfig:
+        """Where its agent answers."""
         state = str(self.path / "state")
         socket = f"{state}/agent.sock"
-        config = AgentConfig(repo=str(self.repo), state=state, socket=socket)
+        return AgentConfig(repo=str(self.repo), state=state, socket=socket)
+
+    def command(self, path: str, body: dict[str, Any]) -> Any:
+        """Have its agent do something."""
+        return ask(self._socket, path, body)
+
+    def _ask(self, path: str, default: Any) -> Any:
         try:
-            return ask(config, path)
+            return ask(self._socket, path)
         except AgentError:
             return default
 
@@ -183,6 +216,14 @@ class Device:
         return float(pull["staged_objects"] / max(pull["total_objects"], 1))
 
     # -- what became of it -----------------------------------------------------------
+
+    def has_published(self, commit: str, ref: str = REF) -> bool:
+        """Whether the remote's branch names a commit; cheap enough to ask often."""
+        path = self.repo / "refs" / "remotes" / REMOTE / ref
+        try:
+            return path.read_text().strip() == commit
+        except FileNotFoundError:
+            return False
 
     def has(self, commit: str) -> bool:
         return any(c == commit for c in _refs(self.repo))

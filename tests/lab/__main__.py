@@ -1,0 +1,70 @@
+"""Start N real agents in network namespaces of this machine and print how they do.
+
+    python -m tests.lab --devices=8 --link=80mbit --bytes=128 --objects=8
+    python -m tests.lab --devices=8 --wan=10mbit --debian
+
+Needs root, iproute2 and ostree. Nothing of the machine's own network is touched.
+"""
+
+import argparse
+import random
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.debian import debian_tree
+from tests.lab.trial import Plan, run_trial, show, to_json
+from tests.mounts import mount_tmpfs
+from tests.trees import MIB
+
+
+def even_tree(path: Path, *, objects: int, size: int) -> None:
+    """Make so many files of the same size that do not compress, together `size`."""
+    rng = random.Random(1)
+    for number in range(objects):
+        folder = path / f"d{number // 100}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"f{number}").write_bytes(rng.randbytes(size // objects))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.lab",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--devices", type=int, default=8, help="that lack everything")
+    parser.add_argument("--holders", type=int, help="that have everything")
+    parser.add_argument("--link", default="80mbit", help="of each device, both ways")
+    parser.add_argument("--wan", help="rate of the uplink to an origin")
+    parser.add_argument("--bytes", type=int, default=128, help="of content, in MiB")
+    parser.add_argument("--objects", type=int, default=8, help="that have these bytes")
+    parser.add_argument("--debian", action="store_true", help="a real Debian tree")
+    parser.add_argument("--tree", type=Path, help="the tree in this directory")
+    parser.add_argument("--seconds", type=float, default=900, help="at most")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--work", type=Path, help="where; a tmpfs if not given")
+    options = parser.parse_args()
+    holders = options.holders
+    if holders is None:
+        holders = 0 if options.wan else 1
+    plan = Plan(
+        devices=options.devices,
+        holders=holders,
+        link=options.link,
+        wan=options.wan,
+        seconds=options.seconds,
+    )
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=options.work)))
+        if options.work is None:
+            work = stack.enter_context(mount_tmpfs(work, 20480 * MIB))
+        tree = options.tree or (debian_tree() if options.debian else work / "tree")
+        if not tree.exists():
+            even_tree(tree, objects=options.objects, size=options.bytes * MIB)
+        figures = run_trial(plan, work, tree)
+    print(to_json(figures) if options.json else show(figures))
+
+
+if __name__ == "__main__":
+    main()
