@@ -23,6 +23,8 @@ MBIT = 125_000
 
 # Sessions a device keeps in a large site.
 DEGREE = 16
+# How often it is looked whether everybody has finished.
+_LOOK_SECONDS = 0.05
 
 
 def device_id(text: str) -> DeviceId:
@@ -74,7 +76,6 @@ class VirtualSite:
         self.forgers: set[DeviceId] = set()
         self._random = Random(seed)  # noqa: S311 - equal seeds, equal runs
         self._tuning = tuning
-        self._late: Device | None = None
         self._waiting = 0
         if wan is not None:
             self.origin = OriginServer(device_id("origin"), self.network)
@@ -174,18 +175,13 @@ class VirtualSite:
 
     def run(self, seconds: float) -> Figures:
         """Run until every living device has what it wants, or time is up."""
-        self.timeline.run(seconds, is_over=self._is_over)
+        timeline = self.timeline
+        while timeline.now < seconds and not self._is_over():
+            timeline.run(min(timeline.now + _LOOK_SECONDS, seconds))
         return self.figures()
 
     def _is_over(self) -> bool:
-        # Asked after every event: who had not finished then usually has not now.
-        if self._late is not None and self._is_late(self._late):
-            return False
-        if self._waiting:
-            return False
-        late = (device for device in self.devices.values() if self._is_late(device))
-        self._late = next(late, None)
-        return self._late is None
+        return not self._waiting and not any(map(self._is_late, self.devices.values()))
 
     def _is_late(self, device: Device) -> bool:
         is_open = device.finished is None and device.is_wanting

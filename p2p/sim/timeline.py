@@ -34,13 +34,10 @@ class Timeline:
         self._count += 1
         heappush(self._queue, (self.now + seconds, self._count, call, args))
 
-    def run(self, until: float, *, is_over: Callable[[], bool] | None = None) -> None:
-        """Let time pass until a moment, or until it is over."""
+    def run(self, until: float) -> None:
+        """Let time pass until a moment."""
         queue = self._queue
         while queue and queue[0][0] <= until:
-            if is_over is not None and is_over():
-                return
             self.now, _, call, args = heappop(queue)
             call(*args)
-        if is_over is None or not is_over():
-            self.now = max(self.now, until)
+        self.now = max(self.now, until)
