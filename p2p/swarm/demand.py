@@ -51,7 +51,7 @@ class Demand:
         for neighbour in site.neighbours.values():
             if is_due and neighbour.is_spared:
                 self._account(neighbour, now)
-            if anything and self._has_room(neighbour, now):
+            if anything and self.has_room(neighbour, now):
                 ready.append(neighbour)
         while ready and self._memory_left() > 0:
             neighbour = min(ready, key=_load)
@@ -63,7 +63,7 @@ class Demand:
             # It has something after all, and may have more when this has come.
             neighbour.starved = -1
             neighbour.lot = site.rng.random()
-            if not self._has_room(neighbour, now):
+            if not self.has_room(neighbour, now):
                 ready.remove(neighbour)
 
     def _memory_left(self) -> int:
@@ -72,7 +72,8 @@ class Demand:
             return 0
         return site.limits.request_bytes - site.outstanding
 
-    def _has_room(self, neighbour: Neighbour, now: float) -> bool:
+    def has_room(self, neighbour: Neighbour, now: float) -> bool:
+        """Tell whether a neighbour could be asked for something."""
         if neighbour.deferred:
             neighbour.expire(now)
         is_starved = neighbour.starved == self._signature(neighbour)

@@ -81,9 +81,14 @@ def have_changed(parts: Parts, event: e.HaveChanged, now: float) -> None:
         bits |= _units(parts, neighbour, had)
     if event.mapped is not None:
         neighbour.mapped[event.mapped] = None
-    _credit(parts, neighbour, bits, now)
+    fresh = less(bits, neighbour.announced) & site.catalogue.having(State.OPEN)
+    if fresh:
+        _believe(parts, neighbour, site.catalogue.expect_sum(fresh), now)
     neighbour.announce(bits)
     parts.lane.leave_to_neighbours(bits, now)
+    is_useful = fresh and parts.demand.has_room(neighbour, now)
+    if is_useful or event.mapped is not None or site.out:
+        site.is_stirred = True
 
 
 def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
@@ -100,6 +105,7 @@ def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
         if units:
             # Only large objects have units; its hashes will tell.
             take_large(parts.site, neighbour, item)
+            parts.site.is_stirred = True
         neighbour.announce_early(item, units)
         return 0
     found = units << split.first & split.bits

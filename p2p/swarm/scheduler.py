@@ -87,8 +87,9 @@ HANDLERS: Final[Mapping[type[e.Event], _Handler]] = {
 }
 """What each event does; docs/swarm.md lists the same."""
 
-# Signs of life and progress put deadlines off and ask for no decision.
-_QUIET = {e.DataArrived, e.StatusReported, e.OriginProgressed}
+# Signs of life and progress put deadlines off and ask for no decision; news do if there
+# is anybody to ask because of them.
+_QUIET = {e.DataArrived, e.StatusReported, e.OriginProgressed, e.HaveChanged}
 
 
 class Scheduler:
