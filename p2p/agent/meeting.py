@@ -20,6 +20,7 @@ import trio
 from p2p.agent.company import Company
 from p2p.agent.config import AgentConfig, Fleet
 from p2p.agent.damage import Damage
+from p2p.agent.dialling import Dialling
 from p2p.agent.hash_lists import HashLists
 from p2p.agent.neighbours import Neighbours
 from p2p.agent.scratch import Scratch
@@ -110,6 +111,7 @@ class Meeting:
     Attributes:
         company: for pulls, one after the other.
         neighbours: the sessions.
+        dialling: what opens them.
         sharing: what they may have.
         port: where they reach this device.
         identity: who it is to them.
@@ -121,6 +123,7 @@ class Meeting:
 
     company: Company
     neighbours: Neighbours
+    dialling: Dialling
     sharing: Sharing
     port: int
     identity: Identity
@@ -222,10 +225,19 @@ async def open_meeting(
     )
     try:
         listener = await _open_listener(options)
-        meeting = Meeting(company, neighbours, sharing, listener.port, identity, damage)
+        meeting = Meeting(
+            company=company,
+            neighbours=neighbours,
+            dialling=Dialling(neighbours),
+            sharing=sharing,
+            port=listener.port,
+            identity=identity,
+            damage=damage,
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(traffic.upload.run)
             nursery.start_soon(neighbours.listen, listener)
+            nursery.start_soon(meeting.dialling.run)
             count = math.inf if options.mdns else len(options.peers)
             neighbours.expect(count, options.settle_seconds)
             for target in options.peers:
@@ -279,6 +291,7 @@ async def _search(
         async with open_discovery(neighbours.instance, settings) as discovery:
             meeting.searching = Searching(
                 discovery,
+                meeting.dialling,
                 neighbours,
                 meeting.sharing,
                 key,

@@ -1,6 +1,6 @@
-"""Joins what mDNS finds to sessions, and says by mDNS what is shared.
+"""Hands on whom mDNS finds, and says by mDNS what is shared.
 
-Who is found is dialled until a session is up or it is gone. Holdings are said at the
+Holdings are said at the
 grain of commits and refs: a device holds tens of thousands of objects, which no
 multicast record could name; those are asked for in the session.
 """
@@ -13,22 +13,23 @@ from collections import Counter
 import trio
 
 from p2p.agent.config import Fleet
-from p2p.agent.neighbours import MAX_RETRY_SECONDS, RETRY_SECONDS, Neighbours
+from p2p.agent.dialling import Dialling
+from p2p.agent.neighbours import Neighbours
 from p2p.agent.sharing import Sharing
 from p2p.errors import ConfigError, LimitError
-from p2p.net.advert import Advert, AdvertKey, InstanceId, Item, Ref
+from p2p.net.advert import Advert, AdvertKey, Item, Ref
 from p2p.net.discovery import Discovery
-from p2p.net.neighbours import PeerGone
-from p2p.net.target import Target
+from p2p.net.neighbours import Neighbour, PeerGone
 from p2p.wire import messages as m
 
 _log = logging.getLogger(__name__)
-# Sessions this device opens by itself; others may dial it beyond that.
-MAX_DIALLED = 16
 # Who came last dials, because it is the first to hear of the other: whoever has been
 # there for longer than this waits so long for the newcomer's session.
 NEWCOMER_SECONDS = 2.0
 YIELD_SECONDS = 1.0
+# In a large site the newcomer waits until all have answered, to choose among them.
+GATHER_SECONDS = 0.2
+COURTESY_SECONDS = 0.3
 
 
 def read_advert_key(fleet: Fleet | None) -> AdvertKey | None:
@@ -55,6 +56,7 @@ class Searching:
     def __init__(
         self,
         discovery: Discovery,
+        dialling: Dialling,
         neighbours: Neighbours,
         sharing: Sharing,
         key: AdvertKey | None,
@@ -62,21 +64,22 @@ class Searching:
         port: int,
         site: str,
     ) -> None:
-        """Dial for `neighbours`, and say what `sharing` has.
+        """Have those that are found dialled, and say what `sharing` has.
 
         Without a key nothing is said but where this device is: anybody could read it.
         """
         self._discovery = discovery
+        self._dialling = dialling
         self._neighbours = neighbours
         self._sharing = sharing
         self._key = key
         self._port = port
         self._site = site
-        self._known: dict[InstanceId, _Known] = {}
-        self._slots = trio.Semaphore(MAX_DIALLED)
+        self._newcomer_until = 0.0
         self._stale = trio.Event()
         sharing.subscribe(self.say)
         neighbours.on_up = discovery.browser.confirm
+        dialling.on_failure = discovery.unreachable
 
     def problems(self) -> list[str]:
         """Return what keeps neighbours from being found, for people."""
@@ -135,71 +138,19 @@ class Searching:
         return self._key.at_site(advert, self._site)
 
     async def run(self) -> None:
-        """Find and dial neighbours until cancelled."""
-        newcomer_until = trio.current_time() + NEWCOMER_SECONDS
+        """Find neighbours until cancelled."""
+        self._newcomer_until = trio.current_time() + NEWCOMER_SECONDS
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._advertise)
             async for event in self._discovery.browser:
                 if isinstance(event, PeerGone):
-                    # A session that is up goes on; it is not dialled again.
-                    if event.instance in self._known:
-                        self._known[event.instance].move(())
-                    continue
-                found = event.neighbour
-                if not self._is_of_site(found.advert):
-                    continue
-                known = self._known.get(found.instance)
-                if known is not None:
-                    known.move(found.targets)
-                    continue
-                self._known[found.instance] = known = _Known(found.targets)
-                is_newcomer = trio.current_time() < newcomer_until
-                pause = 0.0 if is_newcomer else YIELD_SECONDS
-                nursery.start_soon(self._keep_meeting, found.instance, known, pause)
+                    self._dialling.lost(event.instance)
+                elif self._is_of_site(event.neighbour.advert):
+                    self._found(event.neighbour)
 
-    async def _keep_meeting(
-        self, instance: InstanceId, known: _Known, pause: float
-    ) -> None:
-        """Keep a session with a neighbour for as long as it is heard of."""
-        await trio.sleep(pause)
-        pause = RETRY_SECONDS
-        while known.targets:
-            if self._neighbours.meets(instance):
-                pause = RETRY_SECONDS
-                await self._neighbours.until_gone(instance)
-            elif await self._dial(instance, known):
-                pause = RETRY_SECONDS
-            else:
-                await self._discovery.unreachable(instance)
-            if await known.moves_within(pause):
-                pause = RETRY_SECONDS
-            pause = min(pause * 2, MAX_RETRY_SECONDS)
-        del self._known[instance]
-
-    async def _dial(self, instance: InstanceId, known: _Known) -> bool:
-        """Dial once there is room for one more; tell whether a session was up."""
-        async with self._slots:
-            if not known.targets or self._neighbours.meets(instance):
-                return True
-            return (await self._neighbours.dial(known.targets)).was_up
-
-
-class _Known:
-    """Where somebody is who was heard of; nowhere once it is gone."""
-
-    def __init__(self, targets: tuple[Target, ...]) -> None:
-        self.targets = targets
-        self._moved = trio.Event()
-
-    def move(self, targets: tuple[Target, ...]) -> None:
-        """Note where it is now, if it moved."""
-        if targets != self.targets:
-            self.targets = targets
-            self._moved.set()
-
-    async def moves_within(self, seconds: float) -> bool:
-        """Wait so long at most; tell whether it moved meanwhile."""
-        with trio.move_on_after(seconds):
-            await self._moved.wait()
-        moved, self._moved = self._moved.is_set(), trio.Event()
-        return moved
+    def _found(self, found: Neighbour) -> None:
+        is_newcomer = trio.current_time() < self._newcomer_until
+        seconds = GATHER_SECONDS if is_newcomer else YIELD_SECONDS
+        # Of two that know each other for as long, one waits for the other.
+        seconds += COURTESY_SECONDS * (self._neighbours.instance > found.instance)
+        self._dialling.found(found.instance, found.targets, seconds)

@@ -13,6 +13,7 @@ from p2p.net.target import Target
 from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.repo import Repo
+from p2p.swarm import overlay
 
 
 @pytest.fixture
@@ -63,6 +64,22 @@ async def test_two_meet_and_know_who_the_other_is(tmp_path: Path, repo: Repo) ->
             instance = one.neighbours.instance
         with trio.fail_after(10):
             await two.neighbours.until_gone(instance)
+
+
+async def test_who_has_sessions_enough_says_so(
+    tmp_path: Path, repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlay, "MOST_STRANGERS", 0)
+    holdings = Holdings.published(repo)
+    async with (
+        open_meeting(holdings, options(tmp_path / "a")) as one,
+        open_meeting(holdings, options(tmp_path / "b")) as two,
+    ):
+        met = await one.neighbours.dial([Target("127.0.0.1", two.port)])
+        assert met.end is overlay.End.REFUSED
+        assert len(two.neighbours) == 0
+        (ended,) = one.neighbours.describe()["ended"]
+        assert ended["reason"] == "it left, overloaded"
 
 
 async def test_a_device_does_not_meet_itself(tmp_path: Path, repo: Repo) -> None:

@@ -1,7 +1,7 @@
 """Sessions that come of what is heard: real TLS on loopback, mDNS in memory."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from p2p.ostree.config import RepoMode
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
+from p2p.swarm.overlay import CHOSEN, MOST_SESSIONS, RING_EACH
 from p2p.wire.messages import Held
 from tests.net.lan import Interfaces, Lan, interface
 
@@ -79,6 +80,7 @@ class Site:
         ):
             searching = Searching(
                 discovery,
+                meeting.dialling,
                 meeting.neighbours,
                 meeting.sharing,
                 KEY,
@@ -109,9 +111,9 @@ def site(tmp_path: Path) -> Site:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not condition():
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(0.01)
 
 
 def stranger(number: int, address: str, port: int = 9) -> Heard:
@@ -226,7 +228,9 @@ async def test_who_cannot_be_reached_is_asked_for_and_does_not_hinder_others(
         async with site.device("two") as two:
             await until(lambda: one.meets(two))
         # Nobody answers for them, so they are forgotten.
-        await until(lambda: not one.searching._known.keys() - {two.instance})
+        await until(
+            lambda: set(one.meeting.neighbours.overlay.members) <= {two.instance}
+        )
         assert "ConnectError" in one.meeting.neighbours.endings
 
 
@@ -260,3 +264,30 @@ async def test_a_fleet_without_a_secret_says_nothing_of_what_it_holds(
 
         await until(lambda: bool(site.lan.said))
         await until(is_silent)
+
+
+async def test_a_large_site_is_connected_by_few_sessions(site: Site) -> None:
+    async with AsyncExitStack() as stack:
+        devices = [
+            await stack.enter_async_context(site.device(f"d{n}")) for n in range(22)
+        ]
+        names = {device.instance for device in devices}
+
+        def met(device: Device) -> set[InstanceId]:
+            return {InstanceId(each.instance) for each in device.meeting.neighbours}
+
+        def is_settled() -> bool:
+            known = [device.meeting.neighbours.overlay for device in devices]
+            return all(
+                set(each.members) >= names - {device.instance}
+                and each.ring() <= met(device)
+                and len(met(device)) >= 2 * RING_EACH + CHOSEN
+                for device, each in zip(devices, known, strict=True)
+            )
+
+        await until(is_settled)
+        assert all(len(met(device)) <= MOST_SESSIONS for device in devices)
+        reached = {devices[0].instance}
+        for _ in devices:
+            reached.update(*(met(d) for d in devices if d.instance in reached))
+        assert reached == names
