@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from p2p.agent.config import Fleet
 from p2p.agent.meeting import Meeting, MeetingOptions, open_meeting
@@ -113,7 +114,7 @@ def site(tmp_path: Path) -> Site:
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(60):
         while not condition():
-            await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 def stranger(number: int, address: str, port: int = 9) -> Heard:
