@@ -166,10 +166,16 @@ class Lane:
         has_own = self._fetch_ours(now)
         unfinished = site.catalogue.having(State.OPEN, State.ASKED, State.SPLIT)
         self._account(now, waiting=bool(unfinished) and not has_own)
-        if self.patience.is_spent:
+        if self.patience.is_spent and self._may_use_valve():
             self._fetch_theirs(now)
         else:
             self._thaw = 0
+
+    def _may_use_valve(self) -> bool:
+        """Tell whether it is up to us to help out: a few first, later everybody."""
+        ownership = self.ownership
+        is_first = ownership.is_member or ownership.place < self._site.tuning.valve
+        return is_first or self.patience.is_spent_twice
 
     def _account(self, now: float, *, waiting: bool) -> None:
         self.patience.watch(now, waiting=waiting, won=self._won)
@@ -191,6 +197,8 @@ class Lane:
         """Fetch from our own shards; tell whether we are busy with them."""
         site = self._site
         room = self._room()
+        if not self.ownership.own:
+            return any(not fetch.impatient for fetch in site.fetches.values())
         seen = (site.epoch, site.catalogue.opened, len(site.catalogue))
         is_awake = self._wake is not None and now >= self._wake
         if room > 0 and (seen != self._dry or is_awake):

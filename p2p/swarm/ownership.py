@@ -1,31 +1,34 @@
 """Who fetches what from the origin: rendezvous hashing over the members of a site.
 
-Each device ranks all members for each shard by a hash of the two; the first owns the
-shard. A shard is a bucket of objects (by the first byte of the checksum), or one
-object that the publisher signed to be large. It does not depend on the commit, so
+Of all that get a commit a few, its *committee*, use the origin: the first by a hash of
+commit and device. For each shard the committee is ranked by another hash; the first
+owns the shard. A shard is a bucket of objects (by the first byte of the checksum), or
+one object that the publisher signed to be large. It does not depend on the commit, so
 that devices which want different commits share what is common; a member that wants
 another commit than ours may not want an object, so nobody waits for it.
 
-A device takes its own shards first, in the order of its own score. Then what somebody
-else might take, against the order in which its owner goes, so that two devices meet
-but once. Equal views give one owner; different views cost duplicates, never a gap.
+A device takes its own shards first, in the order of its own score. Then what a member
+leaves that fell silent, the next in rank against the order in which the owner went: it
+may only be cut off, and then the two meet but once. That is also how what somebody else
+may take is taken. Equal views give one owner; different views cost duplicates, never a
+gap.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import Struct
+from typing import NamedTuple
 
 from p2p.ostree.objects import Checksum, raw
 from p2p.swarm.bits import each, less
-from p2p.swarm.membership import Member
 from p2p.swarm.neighbour import Neighbour
 from p2p.swarm.site import Site
 from p2p.wire.messages import DeviceId
-from p2p.wire.record import commit_tag
+from p2p.wire.record import CommitTag, commit_tag
 
 _SCORES = Struct(">256Q")
 
@@ -39,8 +42,50 @@ def bucket_scores(device: DeviceId) -> tuple[int, ...]:
 
 def object_score(device: DeviceId, checksum: Checksum) -> int:
     """Return a device's score for an object that is a shard of its own."""
-    key = bytes.fromhex(device) + raw(checksum)
+    return _score(bytes.fromhex(device) + raw(checksum))
+
+
+@lru_cache(maxsize=16384)
+def rank(commit: CommitTag, device: DeviceId) -> int:
+    """Return a device's place for a commit: the least are its committee."""
+    return _score(commit + bytes.fromhex(device))
+
+
+def _score(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
+class Fetcher(NamedTuple):
+    """Somebody who may fetch from the origin, ourselves too.
+
+    Attributes:
+        wants: the commits it gets.
+        is_live: whether it is counted on.
+
+    """
+
+    id: DeviceId
+    wants: tuple[CommitTag, ...]
+    is_live: bool
+
+
+def choose_committee(candidates: Sequence[Fetcher], size: int) -> list[Fetcher]:
+    """Return who uses the origin: for each commit so many that are counted on.
+
+    Who is not counted on keeps its place, because it may come back.
+    """
+    commits = dict.fromkeys(commit for one in candidates for commit in one.wants)
+    chosen: dict[DeviceId, Fetcher] = {}
+    for commit in sorted(commits):
+        takers = [one for one in candidates if commit in one.wants]
+        takers.sort(key=lambda one: rank(commit, one.id))
+        left = size
+        for one in takers:
+            if not left:
+                break
+            chosen[one.id] = one
+            left -= one.is_live
+    return [chosen[id_] for id_ in sorted(chosen)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +96,31 @@ class Shard:
         bucket: its number, or -1 for an object of its own.
         item: that object, or -1.
         mine: our score.
-        above: the scores of those who come before us, the owner's first.
-        claimed: those of our commits whose objects one of them wants.
+        owner: the score of who owns it.
+        above: how many come before us and are counted on.
+        is_orphan: whether its owner is not counted on.
+        claimed: those of our commits whose objects one of those before us wants.
 
     """
 
     bucket: int
     item: int
     mine: int
-    above: tuple[int, ...]
+    owner: int
+    above: int
+    is_orphan: bool
     claimed: tuple[Checksum, ...]
 
-    def own_order(self) -> tuple[bool, bool, int]:
+    def own_order(self) -> tuple[bool, bool, bool, int]:
         """Sort what we take unasked: ours, large objects first as they take long."""
-        against = self.above[0] if self.above else -self.mine
-        return bool(self.above), self.bucket >= 0, against
+        is_others = self.above > 0 or self.is_orphan
+        is_late = (self.bucket >= 0) is not self.is_orphan
+        against = self.owner if is_others else -self.mine
+        return self.above > 0, self.is_orphan, is_late, against
 
     def late_order(self) -> tuple[int, int]:
         """Sort what we take from others: the fewer come before us the earlier."""
-        return len(self.above), self.above[0] if self.above else 0
+        return self.above, self.owner
 
 
 class Ownership:
@@ -79,6 +130,8 @@ class Ownership:
         own: shards with objects that nobody above us is known to want.
         late: all shards, for a device that lost patience.
         is_shared: whether somebody else takes from our neighbours too.
+        is_member: whether we are of a committee.
+        place: if not, how many come before us that are not either.
 
     """
 
@@ -86,6 +139,8 @@ class Ownership:
         self.own: list[Shard] = []
         self.late: list[Shard] = []
         self.is_shared = False
+        self.is_member = True
+        self.place = 0
         self._site = site
         self._checked = (-1, 0, 0)
         self._seen: object = None
@@ -105,19 +160,46 @@ class Ownership:
             return False
         self._checked = checked
         commits = tuple(catalogue.members)
-        takers = tuple((taker.id, taker.wants()) for taker in site.takers())
-        fetchers = tuple((one.id, one.wants) for one in site.fetchers())
-        seen = (takers, fetchers, catalogue.sized, commits)
+        takers = tuple(taker.id for taker in site.takers())
+        candidates = self._candidates(commits)
+        seen = (takers, candidates, catalogue.sized, commits)
         if seen == self._seen:
             return False
         self._seen = seen
         self._singles = self._large_objects(catalogue.sized)
-        shards = list(self._rank(site.fetchers(), commits))
+        committee = choose_committee(candidates, site.tuning.committee)
+        self._find_place(candidates, committee)
+        shards = list(self._rank(committee, commits))
         own = (shard for shard in shards if len(shard.claimed) < len(commits))
-        self.own = sorted(own, key=Shard.own_order)
+        self.own = sorted(own, key=Shard.own_order) if self.is_member else []
         self.late = sorted(shards, key=Shard.late_order)
         self._prefer(site.takers())
         return True
+
+    def _candidates(self, commits: tuple[Checksum, ...]) -> tuple[Fetcher, ...]:
+        """Return everybody who may fetch, ourselves last."""
+        site = self._site
+        others = [
+            Fetcher(member.id, member.wants, site.is_counted_on(member))
+            for member in site.members.candidates()
+        ]
+        ours = tuple(map(commit_tag, commits))
+        return (*others, Fetcher(site.me, ours, is_live=True))
+
+    def _find_place(
+        self, candidates: Sequence[Fetcher], committee: Sequence[Fetcher]
+    ) -> None:
+        me = candidates[-1]
+        chosen = {one.id for one in committee}
+        self.is_member = me.id in chosen
+        first = me.wants[0] if me.wants else None
+        self.place = 0
+        if first is None or self.is_member:
+            return
+        mine = rank(first, me.id)
+        for one in candidates:
+            is_before = first in one.wants and rank(first, one.id) < mine
+            self.place += is_before and one.is_live and one.id not in chosen
 
     def _prefer(self, takers: list[Neighbour]) -> None:
         owners = share_evenly((*(taker.id for taker in takers), self._site.me))
@@ -126,24 +208,29 @@ class Ownership:
         self.is_shared = bool(takers)
 
     def _rank(
-        self, members: list[Member], commits: tuple[Checksum, ...]
+        self, committee: list[Fetcher], commits: tuple[Checksum, ...]
     ) -> Iterable[Shard]:
+        """Return all shards; who is of no committee comes last everywhere."""
         me = self._site.me
+        others = [one for one in committee if one.id != me]
+        ids = tuple(one.id for one in others)
         tags = {commit_tag(commit): commit for commit in commits}
-        wants = [
-            tuple(tags[tag] for tag in member.wants if tag in tags)
-            for member in members
-        ]
-        wants.append(commits)
-        ids = (*(member.id for member in members), me)
+        wants = [tuple(tags[tag] for tag in one.wants if tag in tags) for one in others]
+        live = [one.is_live for one in others]
+        ranking = _Ranking(live, wants, commits, is_member=self.is_member)
         tables = [bucket_scores(device) for device in ids]
-        for bucket, owner in enumerate(share_evenly(ids)):
+        mine = bucket_scores(me)
+        sharing = (*ids, me) if self.is_member or not ids else ids
+        for bucket, owner in enumerate(share_evenly(sharing)):
             scores = [table[bucket] for table in tables]
-            yield _shard((bucket, -1), owner, scores, wants)
+            yield ranking.shard((bucket, -1), owner, scores, mine[bucket])
         for item in each(self._singles):
             checksum = self._site.name(item).checksum
             scores = [object_score(device, checksum) for device in ids]
-            yield _shard((-1, item), scores.index(max(scores)), scores, wants)
+            our = object_score(me, checksum)
+            all_ = [*scores, our] if self.is_member or not ids else scores
+            owner = all_.index(max(all_))
+            yield ranking.shard((-1, item), owner, scores, our)
 
     def _large_objects(self, sized: int) -> int:
         sizes = self._site.catalogue.sizes
@@ -205,20 +292,32 @@ def share_evenly(devices: tuple[DeviceId, ...]) -> tuple[int, ...]:
     return tuple(owners)
 
 
-def _shard(
-    key: tuple[int, int],
-    owner: int,
-    scores: list[int],
-    wants: list[tuple[Checksum, ...]],
-) -> Shard:
-    """Make a shard from all members' scores and wants; ours are the last."""
-    mine = scores[-1]
-    above = [
-        k
-        for k, score in enumerate(scores[:-1])
-        if owner != len(scores) - 1 and (k == owner or score > mine)
-    ]
-    theirs = {commit for k in above for commit in wants[k]}
-    claimed = tuple(commit for commit in wants[-1] if commit in theirs)
-    order = [scores[owner]] + [scores[k] for k in above if k != owner]
-    return Shard(*key, mine, tuple(order) if above else (), claimed)
+class _Ranking(NamedTuple):
+    """What is the same for all shards: the others, and our commits."""
+
+    live: list[bool]
+    wants: list[tuple[Checksum, ...]]
+    commits: tuple[Checksum, ...]
+    is_member: bool
+
+    def shard(
+        self, key: tuple[int, int], owner: int, scores: list[int], mine: int
+    ) -> Shard:
+        """Make a shard; an owner behind the others is ourselves."""
+        is_ours = owner == len(scores)
+        before = [
+            k
+            for k, score in enumerate(scores)
+            if not is_ours and (k == owner or score > mine or not self.is_member)
+        ]
+        above = [k for k in before if self.live[k]]
+        theirs = {commit for k in above for commit in self.wants[k]}
+        return Shard(
+            bucket=key[0],
+            item=key[1],
+            mine=mine,
+            owner=mine if is_ours else scores[owner],
+            above=len(above),
+            is_orphan=not is_ours and not self.live[owner],
+            claimed=tuple(commit for commit in self.commits if commit in theirs),
+        )

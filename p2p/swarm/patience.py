@@ -36,6 +36,11 @@ class Patience:
         """Tell whether we may fetch what is somebody else's."""
         return self._lost >= self.limit - _ROUNDING
 
+    @property
+    def is_spent_twice(self) -> bool:
+        """Tell whether those who may help out before us do not, either."""
+        return self._lost >= 2 * self.limit - _ROUNDING
+
     def watch(self, now: float, *, waiting: bool, won: float) -> None:
         """Account for the time since the last call.
 
@@ -57,6 +62,7 @@ class Patience:
 
     def deadline(self) -> float | None:
         """Return when it will be spent if nothing comes; None while not waiting."""
-        if self._since is None or self.is_spent:
+        if self._since is None or self.is_spent_twice:
             return None
-        return self._since + self.limit - self._lost
+        limit = 2 * self.limit if self.is_spent else self.limit
+        return self._since + limit - self._lost

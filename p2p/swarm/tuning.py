@@ -55,6 +55,9 @@ class Tuning:
         nominal_rate: bytes/s the origin is taken to give before it was measured.
         credit_bytes: how much unproved progress of a neighbour counts, beyond what
             it has delivered.
+        committee: how many get a commit from the origin for the others; more flows
+            on a thin link only make each of them late.
+        valve: how many others use the origin once they lost patience.
         own_lease_bytes: objects above this are owned one by one, not by bucket.
         origin_least: objects asked of the origin before its rate is known.
         hush: so long the origin is asked for one object at a time when we begin to
@@ -91,6 +94,8 @@ class Tuning:
     patience_spread: float = 5.0
     nominal_rate: float = 256 << 10
     credit_bytes: int = 16 << 20
+    committee: int = 8
+    valve: int = 2
     own_lease_bytes: int = 1 << 20
     origin_least: int = 8
     hush: float = 0.5

@@ -127,7 +127,7 @@ def test_others_shards_are_taken_against_their_owners_order() -> None:
     rig.want(files(300))
     rig.join(ANNA, COMMIT, held=Held.BEGUN)
     late = [shard for shard in ranked(rig).late if shard.above]
-    assert [shard.above[0] for shard in late] == sorted(s.above[0] for s in late)
+    assert [shard.owner for shard in late] == sorted(shard.owner for shard in late)
 
 
 def test_who_was_spared_for_one_that_left_is_asked_again() -> None:

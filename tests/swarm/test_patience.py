@@ -13,8 +13,11 @@ def test_it_is_spent_when_nothing_comes_for_that_long() -> None:
         patience.watch(now, waiting=True, won=0.0)
         spent[now] = patience.is_spent
     assert spent == {14.0: False, 15.0: True}
+    assert patience.deadline() == 20.0
+    patience.watch(20.0, waiting=True, won=0.0)
+    assert patience.is_spent_twice
     assert patience.deadline() is None
-    assert "5.0 of 5.0" in repr(patience)
+    assert "10.0 of 5.0" in repr(patience)
 
 
 def test_whoever_is_as_fast_as_we_would_be_is_waited_for_without_end() -> None:
