@@ -238,7 +238,8 @@ class Demand:
         *,
         rare: int = 0,
         start: int | None = None,
-    ) -> None:
+    ) -> list[int]:
+        """Ask for as many of the pool as fit, and return them."""
         catalogue = self._site.catalogue
         begin = self._random_item() if start is None else start
         items: list[int] = []
@@ -257,6 +258,7 @@ class Demand:
         names = tuple(self._site.name(item) for item in items)
         most = self._site.tuning.large_bytes
         self._site.emit(RequestBatch(neighbour.id, request.id, names, most))
+        return items
 
     def _is_full(self, count: int, size: int) -> bool:
         tuning = self._site.tuning
@@ -283,11 +285,13 @@ class Demand:
         sizes = {item: site.catalogue.expect_bytes(item) for item in items}
         if sum(sizes.values()) > liveness.hedge_room(site):
             return
-        site.hedge(sizes)
         if site.catalogue.units & bits:
+            asked = items[:1]
             self._ask_unit(neighbour, items[0], now)
         else:
-            self._ask_batch(neighbour, bits, now)
+            # Not all of them may fit.
+            asked = self._ask_batch(neighbour, bits, now)
+        site.hedge({item: sizes[item] for item in asked})
 
 
 def _load(neighbour: Neighbour) -> tuple[bool, float, float]:

@@ -60,7 +60,7 @@ class Member:
     def silent_at(self, suspicion: float) -> float:
         """Return when it is not counted on any more if it says nothing."""
         at = inf
-        if self.lost is not None and self.heard < self.lost:
+        if self.lost is not None and self.heard <= self.lost:
             at = self.lost + suspicion
         if self.active:
             at = min(at, self.heard + 2 * suspicion)

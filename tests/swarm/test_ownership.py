@@ -4,8 +4,9 @@ from p2p.sim.site import device_id
 from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.swarm.lifecycle import State
-from p2p.swarm.ownership import Ownership, share_evenly
-from p2p.wire.messages import Held
+from p2p.swarm.ownership import Fetcher, Ownership, choose_committee, share_evenly
+from p2p.wire.messages import DeviceId, Held
+from p2p.wire.record import Claim, commit_tag
 from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, OTHER, Rig, files, only
 
 
@@ -145,3 +146,104 @@ def test_who_was_spared_for_one_that_left_is_asked_again() -> None:
     serve(rig.tell(e.PeerLeft(BERT)))
     serve(rig.wait(1.0))
     assert rig.scheduler.is_complete
+
+
+# -- the committee of a large site ----------------------------------------------------
+
+IDS = [device_id(f"member {k}") for k in range(20)]
+WANTS = (commit_tag(COMMIT),)
+
+
+def crowd(me: DeviceId = ME, count: int = 20) -> Rig:
+    """Return a device that wants a commit, and hears that others want it too."""
+    rig = Rig()
+    rig.parts.site.me = me
+    rig.want(files(300))
+    claim = Claim(wants=WANTS, origin=e.OriginState.OK)
+    for member in IDS[:count]:
+        if member != me:
+            rig.tell(e.MemberSaid(member, claim))
+    return rig
+
+
+def test_a_committee_fetches_for_all_and_everybody_agrees_who_it_is() -> None:
+    rigs = {me: crowd(me) for me in IDS}
+    owners = [me for me, rig in rigs.items() if ranked(rig).is_member]
+    assert len(owners) == 8
+    parts = [owned(rigs[me]) for me in IDS]
+    names = [
+        set(rig.parts.site.catalogue.names_of(part))
+        for rig, part in zip(rigs.values(), parts, strict=True)
+    ]
+    assert sum(map(len, names)) == 300
+    assert set().union(*names) == set(files(300))
+    for me, rig in rigs.items():
+        assert bool(owned(rig)) == (me in owners)
+
+
+def test_who_is_of_no_committee_knows_how_many_help_out_before_it() -> None:
+    places = [ranked(crowd(me)).place for me in IDS if not ranked(crowd(me)).is_member]
+    assert sorted(places) == list(range(12))
+
+
+def test_each_commit_has_its_committee() -> None:
+    both = [Fetcher(id_, (commit_tag(c),), True) for id_ in IDS for c in (COMMIT,)]
+    both += [
+        Fetcher(device_id(f"other {k}"), (commit_tag(OTHER),), is_live=True)
+        for k in range(3)
+    ]
+    committee = choose_committee(both, 8)
+    assert len([one for one in committee if one.wants == WANTS]) == 8
+    assert len(committee) == 11
+
+
+def test_a_silent_member_is_replaced_and_keeps_its_place() -> None:
+    members = [Fetcher(id_, WANTS, is_live=True) for id_ in IDS]
+    before = {one.id for one in choose_committee(members, 8)}
+    lost = min(before)
+    members = [one._replace(is_live=one.id != lost) for one in members]
+    after = {one.id for one in choose_committee(members, 8)}
+    assert before < after
+    assert len(after) == 9
+
+
+def test_what_a_silent_member_leaves_comes_last_against_its_order() -> None:
+    rig = crowd(count=4)
+    before = [shard.bucket for shard in ranked(rig).own]
+    rig.join(IDS[0], COMMIT, held=Held.BEGUN)
+    rig.tell(e.PeerLeft(IDS[0]))
+    rig.wait(2.1)
+    own = ranked(rig).own
+    assert [shard.bucket for shard in own[: len(before)]] == before
+    orphans = own[len(before) :]
+    assert orphans
+    assert all(shard.is_orphan for shard in orphans)
+    owners = [shard.owner for shard in orphans]
+    assert owners == sorted(owners)
+
+
+def test_one_of_those_left_takes_what_a_silent_member_leaves() -> None:
+    taken: list[object] = []
+    survivors = [ME, *IDS[1:4]]
+    for me in survivors:
+        rig = Rig()
+        rig.parts.site.me = me
+        rig.want(files(300))
+        for member in (ME, *IDS[:4]):
+            if member != me:
+                rig.join(member, COMMIT, held=Held.BEGUN)
+        rig.tell(e.PeerLeft(IDS[0]))
+        rig.wait(2.1)
+        taken += rig.parts.site.catalogue.names_of(owned(rig))
+    assert len(taken) == len(set(taken)) == 300
+
+
+def test_a_member_that_is_heard_again_takes_its_part_back() -> None:
+    rig = crowd(count=4)
+    before = owned(rig)
+    rig.join(IDS[0], COMMIT, held=Held.BEGUN)
+    rig.tell(e.PeerLeft(IDS[0]))
+    rig.wait(2.1)
+    assert owned(rig) != before
+    rig.tell(e.MemberSaid(IDS[0], Claim(wants=WANTS, origin=e.OriginState.OK)))
+    assert owned(rig) == before
