@@ -25,12 +25,12 @@ from typing import NamedTuple
 
 from p2p.ostree.objects import Checksum, raw
 from p2p.swarm.bits import each, less
-from p2p.swarm.neighbour import Neighbour
 from p2p.swarm.site import Site
 from p2p.wire.messages import DeviceId
-from p2p.wire.record import CommitTag, commit_tag
+from p2p.wire.record import CommitTag, OriginState, commit_tag
 
 _SCORES = Struct(">256Q")
+_USELESS = {OriginState.NO, OriginState.METERED}
 
 
 @lru_cache(maxsize=4096)
@@ -129,7 +129,6 @@ class Ownership:
     Attributes:
         own: shards with objects that nobody above us is known to want.
         late: all shards, for a device that lost patience.
-        is_shared: whether somebody else takes from our neighbours too.
         is_member: whether we are of a committee.
         place: if not, how many come before us that are not either.
 
@@ -138,31 +137,36 @@ class Ownership:
     def __init__(self, site: Site) -> None:
         self.own: list[Shard] = []
         self.late: list[Shard] = []
-        self.is_shared = False
         self.is_member = True
         self.place = 0
         self._site = site
         self._checked = (-1, 0, 0)
         self._seen: object = None
         self._singles = 0
-        self._mine = b"1" * 256
+        self._met = -1
+        self._takers: tuple[DeviceId, ...] = ()
+        self._mine: bytes | None = None
         self._preferred = (-1, 0)
 
     def __repr__(self) -> str:
         return f"<Ownership {len(self.own)} of {len(self.late)} shards>"
 
     def refresh(self) -> bool:
-        """Rank anew if members, commits or large objects changed; tell whether."""
+        """Rank anew if members, commits or large objects changed; tell whether.
+
+        While the origin is of no use to us it does not matter whose is what.
+        """
         site = self._site
+        if site.origin in _USELESS:
+            return False
         catalogue = site.catalogue
         checked = (site.membership, site.members.version, catalogue.sized)
         if checked == self._checked:
             return False
         self._checked = checked
         commits = tuple(catalogue.members)
-        takers = tuple(taker.id for taker in site.takers())
         candidates = self._candidates(commits)
-        seen = (takers, candidates, catalogue.sized, commits)
+        seen = (candidates, catalogue.sized, commits)
         if seen == self._seen:
             return False
         self._seen = seen
@@ -173,7 +177,6 @@ class Ownership:
         own = (shard for shard in shards if len(shard.claimed) < len(commits))
         self.own = sorted(own, key=Shard.own_order) if self.is_member else []
         self.late = sorted(shards, key=Shard.late_order)
-        self._prefer(site.takers())
         return True
 
     def _candidates(self, commits: tuple[Checksum, ...]) -> tuple[Fetcher, ...]:
@@ -201,11 +204,21 @@ class Ownership:
             is_before = first in one.wants and rank(first, one.id) < mine
             self.place += is_before and one.is_live and one.id not in chosen
 
-    def _prefer(self, takers: list[Neighbour]) -> None:
-        owners = share_evenly((*(taker.id for taker in takers), self._site.me))
-        self._mine = bytes(ord("0") + (owner == len(takers)) for owner in owners)
-        self._preferred = (-1, 0)
-        self.is_shared = bool(takers)
+    def _look(self) -> None:
+        """Look who takes from our neighbours too, if that may have changed."""
+        if self._site.membership == self._met:
+            return
+        self._met = self._site.membership
+        takers = tuple(taker.id for taker in self._site.takers())
+        if takers != self._takers:
+            self._takers = takers
+            self._mine = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether somebody else takes from our neighbours too."""
+        self._look()
+        return bool(self._takers)
 
     def _rank(
         self, committee: list[Fetcher], commits: tuple[Checksum, ...]
@@ -247,7 +260,13 @@ class Ownership:
 
         Asked of a sole holder first, they leave it about once.
         """
+        self._look()
         count = len(self._site.catalogue)
+        if self._mine is None:
+            owners = share_evenly((*self._takers, self._site.me))
+            mine = len(self._takers)
+            self._mine = bytes(ord("0") + (owner == mine) for owner in owners)
+            self._preferred = (-1, 0)
         if self._preferred[0] != count:
             self._preferred = (count, self._site.catalogue.select(self._mine))
         return self._preferred[1]
