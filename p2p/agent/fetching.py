@@ -99,7 +99,8 @@ class Fetching:
     def tell(self, event: e.Event) -> None:
         """Tell the scheduler what happened; it acts a moment later."""
         self.scheduler.handle(event, trio.current_time())
-        self._wake.set()
+        if self.scheduler.is_stirred:
+            self._wake.set()
 
     def want(self, commit: Checksum) -> None:
         """Want what the survey found to be missing."""

@@ -30,6 +30,11 @@ QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
 # What goes into one write: each costs a turn of the loop and a call of the kernel, and
 # what is in it can be neither overtaken nor cancelled.
 WRITE_BYTES: Final = UNIT_BYTES
+# A slow link brings a few packets each time somebody looks, and each look costs some
+# 100 us. So the rest of a slice is waited for: only its end says something.
+GATHER_BYTES: Final = 48 << 10
+GATHER_SECONDS: Final = 0.008
+FAST_SECONDS: Final = 0.0005
 # How long last words may take, and what was queued before them.
 FAREWELL_SECONDS: Final = 1.0
 LEAVE_SECONDS: Final = 6.0
@@ -138,11 +143,12 @@ class Session:
     async def _read(
         self, receive: Callable[[m.Message], None], count: Callable[[int], None]
     ) -> None:
+        was_within = False
         while True:
             data = await self._stream.receive_some()
             if not data:
                 return
-            self._last_heard = trio.current_time()
+            heard, self._last_heard = self._last_heard, trio.current_time()
             self.received_bytes += len(data)
             count(len(data))
             self.connection.receive_data(data)
@@ -156,6 +162,19 @@ class Session:
                 raise
             if self.connection.has_output:
                 self._wake.set()
+            was_within = await self._gather(len(data), heard, within=was_within)
+
+    async def _gather(self, size: int, before: float, *, within: bool) -> bool:
+        """Wait for the rest of a slice if it comes slowly; tell whether one has begun.
+
+        It does if so few bytes had to be waited for since the time `before`, `within`
+        a slice.
+        """
+        has_begun = self.connection.slice_left > 0
+        waited = self._last_heard - before
+        if has_begun and within and waited > FAST_SECONDS and size < GATHER_BYTES:
+            await trio.sleep(GATHER_SECONDS)
+        return has_begun
 
     async def _write(self, whole: trio.CancelScope) -> None:
         while True:

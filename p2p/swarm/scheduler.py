@@ -162,6 +162,11 @@ class Scheduler:
         site.out = []
         return out
 
+    @property
+    def is_stirred(self) -> bool:
+        """Tell whether something happened that calls for a decision."""
+        return self._parts.site.is_stirred
+
     def next_timeout(self) -> float | None:
         """Return when to call `actions` though nothing happens; None for never."""
         return None if self._timeout == inf else self._timeout

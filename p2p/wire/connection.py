@@ -81,6 +81,14 @@ class Connection:
         return bool(self._outbox)
 
     @property
+    def slice_left(self) -> int:
+        """How much must come before the peer can say anything else; 0 between frames.
+
+        Only bulk counts.
+        """
+        return self._reader.slice_left
+
+    @property
     def awaits_pong(self) -> bool:
         """Tell whether our last PING is not answered yet."""
         return self._ping is not None

@@ -59,6 +59,11 @@ class FrameReader:
         """Tell whether all that was fed has been looked at."""
         return self._position == len(self._data)
 
+    @property
+    def slice_left(self) -> int:
+        """How many bytes are missing of a slice that has begun."""
+        return 0 if self._slice is None else self._slice[1]
+
     def feed(self, data: bytes) -> None:
         """Add bytes; all that was fed before must have been taken out."""
         self._data = memoryview(data)

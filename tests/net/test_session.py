@@ -19,7 +19,8 @@ from p2p.net.transport import Transport
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.wire import layout
 from p2p.wire import messages as m
-from p2p.wire.frame import control_frame
+from p2p.wire.bulk import UnitHead
+from p2p.wire.frame import control_frame, slice_header
 from p2p.wire.limits import UNIT_BYTES
 from tests.net.pairs import memory_pair
 
@@ -98,6 +99,41 @@ async def test_a_second_farewell_changes_nothing(autojump_clock: MockClock) -> N
             left.session.leave(m.Farewell.LEAVING)
             left.session.leave(m.Farewell.MISBEHAVED)
         assert right.heard[-1] == m.Bye(m.Farewell.LEAVING)
+
+
+async def test_packets_of_a_slice_are_gathered_and_words_are_not(
+    autojump_clock: MockClock,
+) -> None:
+    """A packet each millisecond, as a link of 10 Mbit brings them."""
+    async with memory_pair() as pair:
+        session = Session(pair.right, LEFT)
+        reads: list[int] = []
+        send, heard = trio.open_memory_channel[m.Message](9)
+
+        async def run() -> None:
+            await session.run(hello(), send.send_nowait, reads.append)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await pair.left.send_all(control_frame(layout.encode(hello(1))))
+            await heard.receive()
+            asked = session.connection.new_request()
+            session.send(m.GetUnit(asked, NAME, 0, UNIT_BYTES))
+            head = control_frame(layout.encode(UnitHead(asked, 50_000)))
+            stream = head + slice_header(asked, 50_000) + bytes(50_000)
+            reads.clear()
+            for start in range(0, len(stream), 1000):
+                await pair.left.send_all(stream[start : start + 1000])
+                await trio.sleep(0.001)
+            assert await heard.receive() == m.Unit(asked, bytes(50_000))
+            assert len(reads) < 10
+            started = trio.current_time()
+            for token in range(5):
+                ping = control_frame(layout.encode(m.Ping(token)))
+                await pair.left.send_all(ping)
+                assert await heard.receive() == m.Ping(token)
+            assert trio.current_time() == started
+            nursery.cancel_scope.cancel()
 
 
 async def test_large_answers_pass_slice_by_slice_and_room_comes_back(

@@ -98,3 +98,24 @@ def test_who_is_doubted_and_refuses_to_give_a_whole_object_is_asked_for_units() 
     request = one(rig.want(files(1)), a.RequestBatch)
     misses = ((request.names[0], Miss.TOO_LARGE),)
     one(rig.end(request, e.Outcome.DONE, misses=misses), a.RequestHashes)
+
+
+def test_bytes_and_queues_call_for_no_decision() -> None:
+    rig = Rig()
+    rig.join(ANNA, COMMIT)
+    rig.want(files(4))
+    assert not rig.scheduler.is_stirred
+    for event in (e.DataArrived(ANNA, 10_000), e.StatusReported(ANNA, 5, 0.0)):
+        rig.scheduler.handle(event, rig.now)
+        assert not rig.scheduler.is_stirred
+    rig.scheduler.handle(e.PeerLeft(ANNA), rig.now)
+    assert rig.scheduler.is_stirred
+
+
+def test_a_word_of_somebody_who_was_silent_does() -> None:
+    rig = Rig()
+    rig.join(ANNA, COMMIT)
+    rig.want(files(4))
+    rig.wait(1)
+    rig.scheduler.handle(e.DataArrived(ANNA, 10_000), rig.now)
+    assert rig.scheduler.is_stirred

@@ -41,6 +41,18 @@ def test_a_slice_goes_on_in_the_next_bytes() -> None:
     ]
 
 
+def test_it_is_known_how_much_a_slice_lacks() -> None:
+    reader = FrameReader()
+    stream = control_frame(b"x") + slice_header(7, 4) + b"bulk" + control_frame(b"y")
+    lacking = []
+    for byte in stream:
+        reader.feed(bytes((byte,)))
+        while reader.next() is not None:
+            pass
+        lacking.append(reader.slice_left)
+    assert lacking == [0] * 8 + [4] * 5 + [3, 2, 1] + [0] * 6
+
+
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_a_slice_header_may_be_cut_anywhere(cut: int) -> None:
     header = slice_header(7, 1)
