@@ -27,6 +27,7 @@ _IDLE_FETCH = 2.0
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
 
+_USELESS = {OriginState.NO, OriginState.METERED}
 _PASSING = {Failure.TRANSIENT, Failure.DAMAGED}
 
 
@@ -147,8 +148,11 @@ class Lane:
     # -- what to do ----------------------------------------------------------------
 
     def rank(self) -> None:
-        """Work out whose is what, if members or commits changed."""
-        if self.ownership.refresh():
+        """Work out whose is what, if members or commits changed.
+
+        While the origin is of no use to us it does not matter.
+        """
+        if self._site.origin not in _USELESS and self.ownership.refresh():
             self._dry = None
 
     def run(self, now: float) -> None:

@@ -27,10 +27,9 @@ from p2p.ostree.objects import Checksum, raw
 from p2p.swarm.bits import each, less
 from p2p.swarm.site import Site
 from p2p.wire.messages import DeviceId
-from p2p.wire.record import CommitTag, OriginState, commit_tag
+from p2p.wire.record import CommitTag, commit_tag
 
 _SCORES = Struct(">256Q")
-_USELESS = {OriginState.NO, OriginState.METERED}
 
 
 @lru_cache(maxsize=4096)
@@ -152,13 +151,8 @@ class Ownership:
         return f"<Ownership {len(self.own)} of {len(self.late)} shards>"
 
     def refresh(self) -> bool:
-        """Rank anew if members, commits or large objects changed; tell whether.
-
-        While the origin is of no use to us it does not matter whose is what.
-        """
+        """Rank anew if members, commits or large objects changed; tell whether."""
         site = self._site
-        if site.origin in _USELESS:
-            return False
         catalogue = site.catalogue
         checked = (site.membership, site.members.version, catalogue.sized)
         if checked == self._checked:
