@@ -27,14 +27,17 @@ PING_AFTER_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
 # Two units: one on its way while the next one waits.
 QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
-# What goes into one write: each costs a turn of the loop and a call of the kernel, and
-# what is in it can be neither overtaken nor cancelled.
+# What goes into one write at least and at most: each costs a turn of the loop and a
+# call of the kernel, and what is in it can be neither overtaken nor cancelled.
+LEAST_WRITE_BYTES: Final = 16 << 10
 WRITE_BYTES: Final = UNIT_BYTES
 # A slow link brings a few packets each time somebody looks, and each look costs some
 # 100 us. So the rest of a slice is waited for: only its end says something.
 GATHER_BYTES: Final = 48 << 10
 GATHER_SECONDS: Final = 0.008
 FAST_SECONDS: Final = 0.0005
+# So long a write should take, for requests and news wait behind it.
+WRITE_SECONDS: Final = 0.02
 # How long last words may take, and what was queued before them.
 FAREWELL_SECONDS: Final = 1.0
 LEAVE_SECONDS: Final = 6.0
@@ -62,6 +65,7 @@ class Session:
         self._upload = upload or Upload()
         self._is_queued = False
         self._granted = 0
+        self._write_bytes = WRITE_BYTES // 4
         self._wake = trio.Event()
         self._drained = trio.Event()
         self._last_heard = 0.0
@@ -181,7 +185,9 @@ class Session:
             data = self._next_data()
             if data:
                 self.sent_bytes += len(data)
+                began = trio.current_time()
                 await self._stream.send_all(data)
+                self._pace(len(data), trio.current_time() - began)
                 self._drained.set()
             elif self._farewell is not None:
                 # Bulk that has no turn yet is given up: it may take long to come.
@@ -196,7 +202,16 @@ class Session:
         """Return the bytes for one write; nothing if nothing may be sent now."""
         if self._upload.rate is not None:
             return self._next_granted()
-        return self._take(WRITE_BYTES)
+        return self._take(self._write_bytes)
+
+    def _pace(self, size: int, seconds: float) -> None:
+        """Write less at once on a slow or crowded link, more on a fast one."""
+        if size < self._write_bytes:
+            return
+        if seconds > WRITE_SECONDS:
+            self._write_bytes = max(self._write_bytes // 2, LEAST_WRITE_BYTES)
+        elif seconds < WRITE_SECONDS / 4:
+            self._write_bytes = min(self._write_bytes * 2, WRITE_BYTES)
 
     def _take(self, bulk_bytes: int) -> bytes:
         """Return all control that waits, and at most so much bulk, about."""
