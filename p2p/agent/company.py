@@ -21,7 +21,7 @@ from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm import event as e
 from p2p.swarm.action import AnnounceHave
 from p2p.swarm.scheduler import Scheduler
-from p2p.swarm.tuning import Limits
+from p2p.swarm.tuning import Limits, Tuning
 from p2p.web.client.origin import Origin
 from p2p.wire.bitmap import sort_closure
 from p2p.wire.limits import UNIT_BYTES
@@ -91,9 +91,12 @@ class Company:
                 self.sharing.number(whole, survey.not_here())
             return whole.closure
 
+        # Who is alone by choice has nobody to listen for before it fetches.
+        is_alone = isinstance(self.neighbours, Nobody)
         scheduler = Scheduler(
             self.me,
             rng=random.Random(),  # noqa: S311
+            tuning=Tuning(hush=0.0) if is_alone else None,
             limits=_swarm_limits(self.traffic),
         )
         fetching = Fetching(

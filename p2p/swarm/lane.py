@@ -24,6 +24,8 @@ from p2p.swarm.site import Fetch, Site
 
 # A fetch that gave nothing for so long is left to a neighbour who has the object.
 _IDLE_FETCH = 2.0
+# Who is so far ahead with an object that another fetches too finishes it.
+_CLOSE_BYTES = 512 << 10
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
 
@@ -63,7 +65,8 @@ class Lane:
         self._thaw = 0
         self._dry: tuple[int, int, int] | None = None
         self._wake: float | None = None
-        # Before that others may not have heard that we fetch, nor we of them.
+        self._company = (0, 0)
+        self._began = 0.0
         self._loud_from = inf
         self._is_hushed = False
 
@@ -133,6 +136,22 @@ class Lane:
             if is_early or now - fetch.moved > _IDLE_FETCH:
                 self.cancel(item, fetch)
 
+    def yield_to(self, member: Member) -> None:
+        """Give up what a member fetches too, if it should be the one to finish it.
+
+        That is who got more of it, or by id if the two are close: what we know of it
+        is a moment old. So one of the two always goes on.
+        """
+        site = self._site
+        lead = _CLOSE_BYTES if site.me < member.id else -_CLOSE_BYTES
+        for lease, byte_count in member.active.items():
+            item = site.catalogue.find_lease(lease)
+            fetch = site.fetches.get(item) if item is not None else None
+            if item is None or fetch is None or fetch.cancelled:
+                continue
+            if byte_count > fetch.byte_count + lead:
+                self.cancel(item, fetch)
+
     def forgive(self) -> None:
         """Try again at once what failed while the origin was not well."""
         for item in [k for k, r in self.refused.items() if r.failure in _PASSING]:
@@ -164,9 +183,7 @@ class Lane:
             self._account(now, waiting=False)
             self._loud_from = inf
             return
-        if self._loud_from == inf and len(site.catalogue):
-            self._loud_from = now + site.tuning.hush
-        self._is_hushed = now < self._loud_from
+        self._is_hushed = self._listen(now)
         has_own = self._fetch_ours(now)
         unfinished = site.catalogue.having(State.OPEN, State.ASKED, State.SPLIT)
         self._account(now, waiting=bool(unfinished) and not has_own)
@@ -174,6 +191,23 @@ class Lane:
             self._fetch_theirs(now)
         else:
             self._thaw = 0
+
+    def _listen(self, now: float) -> bool:
+        """Tell whether we begin, and others may not have heard of us, nor we of them.
+
+        That is over when nobody has come for a moment.
+        """
+        site = self._site
+        tuning = site.tuning
+        if self._loud_from == inf and len(site.catalogue):
+            self._began = now
+            self._loud_from = now + tuning.hush
+        company = (len(site.neighbours), site.members.version)
+        if company != self._company:
+            self._company = company
+            if now < self._began + tuning.longest_hush:
+                self._loud_from = now + tuning.hush
+        return now < self._loud_from
 
     def _may_use_valve(self) -> bool:
         """Tell whether it is up to us to help out: a few first, later everybody."""

@@ -10,13 +10,15 @@ from p2p.swarm.action import AnnounceHave, AnnounceMember
 from p2p.swarm.bits import less
 from p2p.swarm.event import OriginState
 from p2p.swarm.lifecycle import State
-from p2p.swarm.site import Site
+from p2p.swarm.site import Fetch, Site
 from p2p.wire.limits import MAX_CLAIM_COMMITS, MAX_CLAIM_LEASES, MAX_WAIT_MILLISECONDS
 from p2p.wire.record import Active, Claim, commit_tag, object_lease
 
 MAX_BUSY_SECONDS = MAX_WAIT_MILLISECONDS // 1000
 # Who fetches what is shorter is known well enough by whose lease it is.
 _LONG_BYTES = 256 << 10
+# If nobody told its size it is short until so much of it came.
+_CAME_BYTES = 64 << 10
 # A claim is said again and again, so what is left of a pause is told anew.
 _BUSY_STEP = 5
 
@@ -67,7 +69,7 @@ class News:
             for item, fetch in site.fetches.items()
             if now - fetch.since >= site.tuning.report
             and not fetch.cancelled
-            and max(fetch.byte_count, site.catalogue.expect_bytes(item)) > _LONG_BYTES
+            and self._is_long(item, fetch)
         ]
         claim = Claim(
             wants=tuple([commit_tag(commit) for commit in self._wanted()]),
@@ -80,6 +82,10 @@ class News:
             self._told = claim
             self._progress = now + site.tuning.progress
             site.emit(AnnounceMember(claim))
+
+    def _is_long(self, item: int, fetch: Fetch) -> bool:
+        expected = self._site.catalogue.expect_bytes(item)
+        return fetch.byte_count > _CAME_BYTES or expected > _LONG_BYTES
 
     def _wanted(self) -> list[Checksum]:
         """Return the commits of which something is missing."""

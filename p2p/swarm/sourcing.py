@@ -37,6 +37,8 @@ def member_said(parts: Parts, event: e.MemberSaid, now: float) -> None:
         member.credited += gained
         member.progressed = now
         parts.lane.win(gained)
+    if site.is_counted_on(member):
+        parts.lane.yield_to(member)
     site.epoch += 1
 
 

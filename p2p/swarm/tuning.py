@@ -60,8 +60,9 @@ class Tuning:
         valve: how many others use the origin once they lost patience.
         own_lease_bytes: objects above this are owned one by one, not by bucket.
         origin_least: objects asked of the origin before its rate is known.
-        hush: so long the origin is asked for one object at a time when we begin to
-            use it, so that members hear of each other before much is fetched twice.
+        hush, longest_hush: when we begin to use the origin it is asked for one object
+            at a time until nobody new was heard of for so long, but not longer than
+            the second: so members know of each other before much is fetched twice.
         ask_names, batch_names: how many names one ASK or WANT carries.
         most_faults: claims a neighbour may fail to fulfil beyond what it served.
         watches: how many commits of one neighbour are watched at once.
@@ -99,6 +100,7 @@ class Tuning:
     own_lease_bytes: int = 1 << 20
     origin_least: int = 8
     hush: float = 0.5
+    longest_hush: float = 3.0
     ask_names: int = 4096
     batch_names: int = 512
     most_faults: int = 64

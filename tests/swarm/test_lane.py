@@ -1,9 +1,15 @@
 """What is fetched from the origin, and what is given up again."""
 
+import pytest
+
+from p2p.ostree.objects import ObjectName
+from p2p.sim.site import device_id
 from p2p.swarm import action as a
 from p2p.swarm import event as e
-from p2p.wire.messages import Held
-from tests.swarm.rig import ANNA, BIG, COMMIT, ME, Rig, one, only
+from p2p.swarm.ownership import rank
+from p2p.wire.messages import DeviceId, Held
+from p2p.wire.record import Active, Claim, commit_tag, object_lease
+from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, Rig, files, one, only
 
 
 def fetching() -> Rig:
@@ -36,3 +42,85 @@ def test_what_comes_although_it_is_being_given_up_is_taken() -> None:
     rig.verify(BIG)
     assert rig.scheduler.is_complete
     assert ME not in rig.parts.site.neighbours
+
+
+# -- several who fetch -----------------------------------------------------------------
+
+WANTS = (commit_tag(COMMIT),)
+
+
+def said(peer: DeviceId, *active: Active) -> e.MemberSaid:
+    return e.MemberSaid(
+        peer, Claim(wants=WANTS, origin=e.OriginState.OK, active=active)
+    )
+
+
+def started() -> tuple[Rig, ObjectName]:
+    """Return a device that fetches, one object at a time as it just began."""
+    rig = Rig(origin=e.OriginState.OK)
+    fetch = one(rig.want(files(200)), a.FetchFromOrigin)
+    return rig, fetch.name
+
+
+def test_who_begins_asks_for_one_object_at_a_time_until_nobody_new_is_heard_of() -> (
+    None
+):
+    rig, _ = started()
+    assert not only(rig.wait(0.4), a.FetchFromOrigin)
+    rig.tell(said(ANNA))
+    assert not only(rig.wait(0.4), a.FetchFromOrigin)
+    assert len(only(rig.wait(0.2), a.FetchFromOrigin)) == 7
+
+
+def test_news_of_members_do_not_keep_us_waiting_for_long() -> None:
+    rig, _ = started()
+    for number in range(40):
+        rig.wait(0.1)
+        rig.tell(e.MemberGone(ANNA) if number % 2 else said(ANNA))
+    assert len(rig.parts.site.fetches) > 1
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_of_two_that_fetch_the_same_the_one_ahead_goes_on(ahead: bool) -> None:
+    for peer in (ANNA, BERT):
+        rig, name = started()
+        rig.tell(e.OriginProgressed(name, 2 << 20))
+        theirs = 4 << 20 if ahead else 1 << 20
+        active = Active(object_lease(name.checksum), theirs)
+        cancelled = only(rig.tell(said(peer, active)), a.CancelOrigin)
+        assert bool(cancelled) is ahead
+
+
+def test_of_two_that_are_close_exactly_one_goes_on() -> None:
+    lower, higher = DeviceId("0" * 64), DeviceId("f" * 64)
+    for peer, is_ours in ((lower, False), (higher, True)):
+        rig, name = started()
+        rig.tell(e.OriginProgressed(name, 100_000))
+        active = Active(object_lease(name.checksum), 90_000)
+        cancelled = only(rig.tell(said(peer, active)), a.CancelOrigin)
+        assert bool(cancelled) is not is_ours
+
+
+def outsider(place: int) -> Rig:
+    """Return a device of no committee with so many others like it before it."""
+    ids = [device_id(f"crowd {k}") for k in range(60)]
+    ids.sort(key=lambda id_: rank(WANTS[0], id_))
+    rig = Rig(origin=e.OriginState.OK)
+    mine = rank(WANTS[0], ME)
+    before = [id_ for id_ in ids if rank(WANTS[0], id_) < mine]
+    after = [id_ for id_ in ids if rank(WANTS[0], id_) > mine]
+    for member in before[: 8 + place] + after[:20]:
+        rig.tell(said(member))
+    rig.want(files(50))
+    assert rig.parts.lane.ownership.place == place
+    return rig
+
+
+@pytest.mark.parametrize("place, least, most", [(0, 5, 10), (1, 5, 10), (2, 10, 20)])
+def test_a_few_help_out_once_a_committee_does_nothing_and_then_everybody(
+    place: int, least: float, most: float
+) -> None:
+    rig = outsider(place)
+    assert not only(rig.log, a.FetchFromOrigin)
+    assert not only(rig.wait(least - 0.1), a.FetchFromOrigin)
+    assert only(rig.wait(most - least + 0.2), a.FetchFromOrigin)
