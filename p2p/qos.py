@@ -16,8 +16,8 @@ _NAMES: Final = {
     **{f"AF{x}{y}": 8 * x + 2 * y for x in range(1, 5) for y in range(1, 4)},
 }
 _NONE = "none"
-_TCP_WINDOW_CLAMP = 10  # linux/tcp.h; Python's socket has no name for it
-_NO_CLAMP = 1 << 30
+# The kernel makes the most that it allows of it.
+_PLENTY = 4 << 20
 
 
 class Socket(Protocol):
@@ -67,7 +67,10 @@ def mark(sock: Socket, dscp: int | None) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, field)
 
 
-def clamp_window(sock: Socket, size: int | None) -> None:
-    """Have the other side send only so much ahead of what is read; None: any."""
-    size = _NO_CLAMP if size is None else size
-    sock.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, size)
+def bound_unread(sock: Socket, size: int | None) -> None:
+    """Have the kernel take so much, about, ahead of what is read; None: plenty.
+
+    It is not what was never bounded: then the kernel finds out itself how much.
+    """
+    size = _PLENTY if size is None else size
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)

@@ -9,12 +9,16 @@ commands of `p2p` are its clients, so there is no second truth.
     POST /follow      {"refspec", "deploy"}; /unfollow: {"refspec"}
     POST /check       {"refspec" or null}: look for a new head now
     POST /deploy      {"refspec"}; /rollback
+    GET  /limits      what is limited, and who said so
+    POST /limits      {"set": {setting: text}, "until": seconds since 1970 or null}
+    POST /limits/reset  {"settings": [setting, …]}; none is all
+    POST /reload      read the configuration again
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from p2p.agent.config import Follow, parse_refspec
@@ -54,6 +58,18 @@ class Commanded(Protocol):
     async def rollback(self) -> _Body:
         """Go back to the deployment before."""
 
+    def limits(self) -> _Body:
+        """Return what is limited."""
+
+    async def set_limits(self, texts: Mapping[str, str], until: float | None) -> None:
+        """Have limits hold until a time or further notice."""
+
+    async def reset_limits(self, names: Sequence[str]) -> None:
+        """Have configured limits hold again."""
+
+    async def reload(self) -> _Body:
+        """Read the configuration again."""
+
 
 class Api:
     """The requests and what each has the agent do."""
@@ -72,6 +88,10 @@ class Api:
             ("POST", "/check", self._check),
             ("POST", "/deploy", self._deploy),
             ("POST", "/rollback", self._rollback),
+            ("GET", "/limits", self._limits),
+            ("POST", "/limits", self._set_limits),
+            ("POST", "/limits/reset", self._reset_limits),
+            ("POST", "/reload", self._reload),
         ):
             self.router.add(method, path, _answering(command))
 
@@ -109,6 +129,33 @@ class Api:
 
     async def _rollback(self, _: _Body) -> _Body:
         return await self._agent.rollback()
+
+    async def _limits(self, _: _Body) -> _Body:
+        return self._agent.limits()
+
+    async def _set_limits(self, body: _Body) -> _Body:
+        match body:
+            case {"set": dict(said), **rest} if said:
+                texts = {name: _text(said, name) for name in said}
+            case _:
+                raise FormatError("the request lacks an object 'set'")
+        match rest.get("until"):
+            case None | int() | float() as until:
+                await self._agent.set_limits(texts, until)
+            case _:
+                raise FormatError("the request's 'until' is no time")
+        return self._agent.limits()
+
+    async def _reset_limits(self, body: _Body) -> _Body:
+        match body.get("settings", []):
+            case [*names] if all(isinstance(name, str) for name in names):
+                await self._agent.reset_limits(names)
+            case _:
+                raise FormatError("the request's 'settings' is no list of texts")
+        return self._agent.limits()
+
+    async def _reload(self, _: _Body) -> _Body:
+        return await self._agent.reload()
 
 
 def _answering(command: Callable[[_Body], Awaitable[_Body]]) -> Handler:

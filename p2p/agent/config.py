@@ -1,6 +1,6 @@
 """The agent's configuration: TOML files, every key with a default.
 
-Read in this order, later ones count key by key, `[[follow]]` adds up:
+Read in this order, later ones count key by key, `[[follow]]` and `[[hours]]` add up:
 
     /usr/lib/ostree-p2p/agent.d/*.toml
     /etc/ostree-p2p/agent.toml
@@ -18,6 +18,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from p2p.agent.hours import Window, parse_window
+from p2p.agent.limits import LimitTable, parse_limits
 from p2p.agent.table import Table
 from p2p.deploy.target import SysrootTarget, TreeTarget
 from p2p.deploy.target import Target as DeployTarget
@@ -96,6 +98,8 @@ class AgentConfig:
             branch's head neighbours are believed what a newer one is; 0 is for ever.
         credentials: by remote, path of its treehub.json or credentials.zip.
         deploy: None: nothing can be deployed.
+        limits: how much of the network and the disk is used.
+        hours: in which other limits hold.
         follow: the branches to keep up with.
 
     """
@@ -118,6 +122,8 @@ class AgentConfig:
     max_offline_age: float = 0.0
     credentials: Mapping[str, str] = field(default_factory=dict)
     deploy: DeployTarget | None = None
+    limits: LimitTable = field(default_factory=LimitTable)
+    hours: tuple[Window, ...] = ()
     follow: tuple[Follow, ...] = ()
 
 
@@ -223,6 +229,10 @@ def _apply(config: AgentConfig, table: Table) -> AgentConfig:
         fleet=table.each("fleet", config.fleet, _fleet),
         deploy=table.each("deploy", config.deploy, _deploy),
         credentials=table.each("credentials", config.credentials, Table.pairs),
+        limits=table.each(
+            "limits", config.limits, lambda t: parse_limits(config.limits, t)
+        ),
+        hours=config.hours + table.rows("hours", parse_window),
         follow=config.follow + table.rows("follow", _follow),
     )
     config = _membership(config, table)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from p2p.agent.config import AgentConfig, Fleet, Follow
+from p2p.agent.hours import window_table
+from p2p.agent.limits import show_setting
 from p2p.deploy.target import Target as DeployTarget
 from p2p.deploy.target import TreeTarget
 from p2p.net.identity import Membership
@@ -36,6 +38,7 @@ def config_table(config: AgentConfig) -> Values:
             "poll-seconds": config.poll_seconds,
             "max-offline-age": config.max_offline_age,
         },
+        "limits": _limits(config),
     }
     if config.fleet is not None:
         table["fleet"] = _fleet(config.fleet)
@@ -43,9 +46,19 @@ def config_table(config: AgentConfig) -> Values:
         table["credentials"] = dict(config.credentials)
     if config.deploy is not None:
         table["deploy"] = _deploy(config.deploy)
+    if config.hours:
+        table["hours"] = list(map(window_table, config.hours))
     if config.follow:
         table["follow"] = list(map(_follow, config.follow))
     return table
+
+
+def _limits(config: AgentConfig) -> Values:
+    values = config.limits.values
+    return {
+        **{name: show_setting(name, value) for name, value in values.items()},
+        "metered-interfaces": list(config.limits.metered_interfaces),
+    }
 
 
 def _listen(config: AgentConfig) -> str:

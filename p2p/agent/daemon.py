@@ -12,9 +12,9 @@ import logging
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import trio
@@ -24,6 +24,7 @@ from p2p.agent.api import Api
 from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.deploying import Deploying
 from p2p.agent.following import Branch, Following
+from p2p.agent.limiting import Limiting
 from p2p.agent.meeting import Meeting, MeetingOptions, open_meeting
 from p2p.agent.remotes import ensure_remote
 from p2p.agent.service_manager import notify
@@ -32,6 +33,7 @@ from p2p.agent.writing import Writer
 from p2p.deploy.deployment import Deployer
 from p2p.deploy.target import open_deployer
 from p2p.errors import ConfigError, Error
+from p2p.net.traffic import Traffic
 from p2p.ostree.holdings import Holdings
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
@@ -58,6 +60,8 @@ class Agent:
         state: StateFile,
         following: Following,
         deploying: Deploying,
+        limiting: Limiting,
+        reread: Callable[[], AgentConfig],
         share: bool,
     ) -> None:
         """Start with everything closed; `run` opens it.
@@ -67,6 +71,8 @@ class Agent:
             state: what is remembered.
             following: the followed branches.
             deploying: deployments.
+            limiting: limits.
+            reread: returns what is configured by now.
             share: whether neighbours are met while nobody said otherwise.
 
         """
@@ -74,6 +80,8 @@ class Agent:
         self._state = state
         self._following = following
         self._deploying = deploying
+        self._limiting = limiting
+        self._reread = reread
         self._share = share
         self._meeting: Meeting | None = None
         self._failure = ""
@@ -101,7 +109,7 @@ class Agent:
                 floor = await trio.to_thread.run_sync(clock_floor, repo)
                 options = replace(MeetingOptions.of(self._config), clock_floor=floor)
                 meeting = await stack.enter_async_context(
-                    open_meeting(Holdings.of(repo), options)
+                    open_meeting(Holdings.of(repo), options, self._limiting.traffic)
                 )
             except Error as error:
                 # An agent that ended now would get no updates from the origin either.
@@ -218,6 +226,44 @@ class Agent:
     async def _save(self) -> None:
         await trio.to_thread.run_sync(self._state.save)
 
+    # -- limits --------------------------------------------------------------------
+
+    def limits(self) -> dict[str, Any]:
+        """Return what is limited, and who said so, as JSON values."""
+        return self._limiting.describe()
+
+    async def set_limits(self, texts: Mapping[str, str], until: float | None) -> None:
+        """Have limits hold until a time or further notice, also after a restart.
+
+        Raises:
+            ConfigError: one of them is wrong.
+
+        """
+        await self._limiting.set(texts, until)
+
+    async def reset_limits(self, names: Sequence[str]) -> None:
+        """Have configured limits hold again: these, or all."""
+        await self._limiting.reset(names)
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again; limits and hours hold at once.
+
+        Returns what else has changed, for which a restart is needed.
+
+        Raises:
+            ConfigError: something in it is wrong; then nothing changes.
+
+        """
+        config = await trio.to_thread.run_sync(self._reread)
+        self._limiting.configure(config)
+        changed = [
+            each.name.replace("_", "-")
+            for each in fields(config)
+            if each.name not in ("limits", "hours")
+            and getattr(config, each.name) != getattr(self._config, each.name)
+        ]
+        return {"restart": changed}
+
     # -- what is known ---------------------------------------------------------------
 
     async def status(self) -> dict[str, Any]:
@@ -266,6 +312,8 @@ class Agent:
             )
         if self._failure:
             problems.append(self._failure)
+        if self._limiting.uplink:
+            problems.append(f"origins are not asked: {self._limiting.uplink}")
         if self._meeting is not None:
             problems += self._meeting.problems()
         return problems
@@ -299,8 +347,9 @@ async def run_agent(
     share: bool,
     ready: Callable[[str], None],
     environment: Mapping[str, str],
+    reread: Callable[[], AgentConfig] | None = None,
 ) -> None:
-    """Run an agent until cancelled.
+    """Run an agent until cancelled; SIGHUP has it read its configuration again.
 
     Args:
         config: its configuration.
@@ -308,6 +357,7 @@ async def run_agent(
         share: whether it meets neighbours while nobody said otherwise.
         ready: is called with the local API's socket once it answers.
         environment: of the process; systemd is told through it.
+        reread: returns what is configured by now; without it, that never changes.
 
     Raises:
         ConfigError, RepositoryError: something that it stands on is not usable.
@@ -321,6 +371,8 @@ async def run_agent(
         deploying = Deploying(
             _open_deployer(config, repo), repo=repo.path, state=state, writer=writer
         )
+        limiting = Limiting(config, state=state, traffic=Traffic(), fetcher=fetcher)
+        await limiting.look_at_networks()
         following = Following(
             config,
             state=state,
@@ -328,14 +380,23 @@ async def run_agent(
             fetcher=fetcher,
             deploying=deploying,
             rng=random.Random(),  # noqa: S311  it spreads polls, no more
+            uplink=lambda: limiting.uplink,
         )
+        limiting.subscribe(following.uplink_changed)
         agent = Agent(
-            config, state=state, following=following, deploying=deploying, share=share
+            config,
+            state=state,
+            following=following,
+            deploying=deploying,
+            limiting=limiting,
+            reread=reread or (lambda: config),
+            share=share,
         )
         listeners = _listen(config.socket)
         stack.callback(_unlink, config.socket)
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve, listeners, agent)
+            nursery.start_soon(limiting.run)
             ready(config.socket)
             notify("READY=1", environment)
             await agent.run()

@@ -23,7 +23,7 @@ from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PullRequest, Wanted
 from p2p.agent.state import StateFile, Update
 from p2p.agent.writing import Writer
-from p2p.errors import Error
+from p2p.errors import Error, NoSourceError
 from p2p.ostree.config import RemoteConfig
 from p2p.ostree.disk import disk_error
 from p2p.ostree.objects import Checksum
@@ -93,6 +93,7 @@ class Following:
         fetcher: Fetcher,
         deploying: Deploying,
         rng: random.Random,
+        uplink: Callable[[], str] = str,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Follow what the configuration and the state say.
@@ -104,6 +105,7 @@ class Following:
             fetcher: for origins.
             deploying: carries out deployments.
             rng: spreads polls.
+            uplink: says why origins must not be asked; "" if they may.
             now: the time in seconds since 1970.
 
         """
@@ -113,6 +115,9 @@ class Following:
         self._fetcher = fetcher
         self._deploying = deploying
         self._rng = rng
+        self._uplink = uplink
+        self._without_origin = uplink()
+        self._checking = trio.CancelScope()
         self._now = now
         self._changed = trio.Event()
         self._branches: dict[str, Branch] = {}
@@ -170,6 +175,14 @@ class Following:
             if branch.head != held.commit:
                 self.check(branch, within=NEWS_SECONDS, rest=REST_SECONDS)
 
+    def uplink_changed(self) -> None:
+        """Begin anew what runs, if origins may be asked that might not, or no more."""
+        if self._without_origin != self._uplink():
+            self._without_origin = self._uplink()
+            self._checking.cancel()
+            for branch in self._branches.values():
+                self.check(branch)
+
     # -- checking ----------------------------------------------------------------
 
     async def run(self, company: Company | None) -> None:
@@ -189,8 +202,10 @@ class Following:
         branch.due = math.inf
         branch.began = started = trio.current_time()
         pull = None
+        update = None
         try:
-            pull, update = await self._update(branch, company)
+            with trio.CancelScope() as self._checking:
+                pull, update = await self._update(branch, company)
         except (Error, OSError) as error:
             if isinstance(error, OSError):
                 error = disk_error(self._config.repo, error)
@@ -202,6 +217,8 @@ class Following:
             raise
         finally:
             branch.pull = None
+        if update is None:
+            return  # it is due again
         update = self._timed(update, trio.current_time() - started)
         branch.failures = branch.failures + 1 if update.error else 0
         branch.due = min(branch.due, self._next(branch))
@@ -273,6 +290,11 @@ class Following:
 
     def _make_pull(self, repo: Repo, follow: Follow, company: Company | None) -> Pull:
         remote = repo.remote(follow.remote)
+        if self._uplink() and company is None:
+            raise NoSourceError(
+                f"the origin is not asked: {self._uplink()}",
+                hint="Allow it with `p2p limits set metered=use`, if it may cost.",
+            )
         credentials = NO_CREDENTIALS
         path = self._config.credentials.get(follow.remote)
         if path is not None:
@@ -281,7 +303,9 @@ class Following:
             company = replace(company, sharing=None)
         return Pull(
             repo=repo,
-            origin=Origin(
+            origin=None
+            if self._uplink()
+            else Origin(
                 self._fetcher,
                 remote,
                 credentials=credentials,

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from p2p.agent.config import Follow, parse_refspec
 from p2p.errors import FormatError
@@ -54,6 +54,17 @@ class Update:
     hint: str = ""
 
 
+class Override(NamedTuple):
+    """A limit that was set by command, and until when it holds; None: for good."""
+
+    text: str
+    until: float | None
+
+    def is_over(self, now: float) -> bool:
+        """Tell whether it holds no more."""
+        return self.until is not None and self.until <= now
+
+
 @dataclass(slots=True, kw_only=True)
 class State:
     """What is remembered.
@@ -63,6 +74,7 @@ class State:
         follows: branches that were followed by command, by `REMOTE:REF`.
         confirmed: when an origin last said that a branch's head is what we have.
         rolled_back: commits that a person went back from; not deployed by themselves.
+        limits: what was set by `p2p limits set`, by setting.
         updates: the last ones that changed something or failed, oldest first.
 
     """
@@ -71,6 +83,7 @@ class State:
     follows: dict[str, Follow] = field(default_factory=dict)
     confirmed: dict[str, float] = field(default_factory=dict)
     rolled_back: list[str] = field(default_factory=list)
+    limits: dict[str, Override] = field(default_factory=dict)
     updates: list[Update] = field(default_factory=list)
 
     def note(self, update: Update) -> None:
@@ -162,6 +175,7 @@ def encode(state: State) -> bytes:
         ],
         "confirmed": state.confirmed,
         "rolled_back": state.rolled_back[-MAX_UPDATES:],
+        "limits": {name: list(said) for name, said in state.limits.items()},
         "updates": [asdict(update) for update in state.updates],
     }
     return json.dumps(record, indent=1).encode() + b"\n"
@@ -182,6 +196,7 @@ def decode(data: bytes) -> State:
         follows=dict(map(_follow, _take(record, "follows", list, []))),
         confirmed=_confirmed(_take(record, "confirmed", dict, {})),
         rolled_back=list(map(_text, _take(record, "rolled_back", list, []))),
+        limits=_limits(_take(record, "limits", dict, {})),
         updates=list(map(_update, _take(record, "updates", list, []))),
     )
 
@@ -214,6 +229,17 @@ def _confirmed(values: Mapping[str, Any]) -> dict[str, float]:
     if not all(type(when) in (int, float) for when in values.values()):
         raise FormatError("state: a time is none")
     return {refspec: float(when) for refspec, when in values.items()}
+
+
+def _limits(values: Mapping[str, Any]) -> dict[str, Override]:
+    limits = {}
+    for name, value in values.items():
+        match value:
+            case [str(text), None | int() | float() as until]:
+                limits[name] = Override(text, until)
+            case _:
+                raise FormatError("state: a limit is malformed")
+    return limits
 
 
 def _update(value: object) -> Update:

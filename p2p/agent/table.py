@@ -19,9 +19,13 @@ class Table:
         self._prefix = prefix
         self._left = dict(values)
 
+    def name(self, key: str) -> str:
+        """Return where a key of this table is, for people."""
+        return f"{self.where}: {self._prefix}{key}"
+
     def error(self, key: str, reason: str) -> ConfigError:
         """Return the error that a key of this table is wrong."""
-        return ConfigError(f"{self.where}: {self._prefix}{key}", reason)
+        return ConfigError(self.name(key), reason)
 
     def take(self, key: str, kind: type[T], default: T) -> T:
         """Return a key's value; ConfigError if it is of another type."""

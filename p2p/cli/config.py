@@ -9,12 +9,13 @@ import click
 from p2p.agent.config import config_files
 from p2p.agent.config_text import config_table, to_toml
 from p2p.cli.configured import config_option, read_config
+from p2p.cli.local_api import ask
 from p2p.cli.options import json_option, print_json, print_line
 
 
 @click.group
 def config() -> None:
-    """Check or show the configuration of the agent."""
+    """Check or show the configuration of the agent, or have it read again."""
 
 
 @config.command
@@ -49,6 +50,20 @@ def show(*, config_path: str | None, as_json: bool) -> None:
     for file in files:
         print_line(f"# from {file}")
     print_line(to_toml(table), end="")
+
+
+@config.command(name="reload")
+@config_option
+@json_option
+def reload_config(*, config_path: str | None, as_json: bool) -> None:
+    """Have the agent read its configuration again: limits and hours hold at once."""
+    answer = ask(read_config(config_path), "/reload", {})
+    if as_json:
+        print_json(answer)
+        return
+    print_line("reloaded")
+    for name in answer.get("restart", ()):
+        print_line(f"needs a restart of the agent: {name}")
 
 
 def _files(path: str | None) -> list[str]:

@@ -34,6 +34,7 @@ _MODULES = {
     "fsck": "upkeep",
     "init": "repository",
     "keygen": "repository",
+    "limits": "limits",
     "ls": "listing",
     "peers": "control",
     "prune": "upkeep",

@@ -131,6 +131,12 @@ class Endpoint:
             TransportError: the connection broke.
 
         """
+        if self.traffic.avoids(sock):
+            sock.socket.close()
+            raise ConnectError(
+                f"{address}: reached over a metered network",
+                hint='Allow it with metered = "use" in [limits], if it may cost.',
+            )
         _watch(sock)
         self.traffic.add(sock)
         context = self._server if server_side else self._client

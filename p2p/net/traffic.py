@@ -10,10 +10,12 @@ to send little ahead. So what it says besides is at most a moment behind.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import socket
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import trio
@@ -24,8 +26,8 @@ from p2p.rate import Bucket, on_wire
 Grant = Callable[[int], None]
 """Is told how many bytes of bulk a session may send."""
 
-_WINDOW_SECONDS: Final = 0.2
-_LEAST_WINDOW_BYTES: Final = 6 << 10
+_UNREAD_SECONDS: Final = 0.2
+_LEAST_UNREAD_BYTES: Final = 6 << 10
 
 
 class Upload:
@@ -89,11 +91,11 @@ class Download:
         return self._bucket.rate
 
     @property
-    def window_bytes(self) -> int | None:
+    def unread_bytes(self) -> int | None:
         """How much one neighbour may send ahead of what is read."""
         if self.rate is None:
             return None
-        return max(_LEAST_WINDOW_BYTES, int(self.rate * _WINDOW_SECONDS))
+        return max(_LEAST_UNREAD_BYTES, int(self.rate * _UNREAD_SECONDS))
 
     def change(self, rate: float | None) -> None:
         """Keep to another rate from now on."""
@@ -128,8 +130,9 @@ class Traffic:
         self._dscp: int | None = None
         self._streams: weakref.WeakSet[trio.SocketStream] = weakref.WeakSet()
         self._hearing: list[Callable[[], None]] = []
+        self._avoided: frozenset[str] = frozenset()
 
-    @contextmanager
+    @contextlib.contextmanager
     def telling(self, hear: Callable[[], None]) -> Iterator[None]:
         """Have `hear` called after each change for the time of the block."""
         self._hearing.append(hear)
@@ -143,27 +146,50 @@ class Traffic:
     ) -> None:
         """Keep to other settings from now on, on the sessions that are up, too."""
         is_marked = dscp != self._dscp
-        is_clamped = download != self.download.rate
+        is_bounded = download != self.download.rate
         self._dscp = dscp
         self.upload.change(upload)
         self.download.change(download)
         for stream in list(self._streams):
-            self._apply(stream, mark=is_marked, clamp=is_clamped)
+            self._apply(stream, mark=is_marked, bound=is_bounded)
         for hear in list(self._hearing):
             hear()
+
+    def avoid(self, addresses: Iterable[str]) -> None:
+        """Have no connections from these addresses of ours; those that are up end."""
+        self._avoided = frozenset(addresses)
+        for stream in list(self._streams):
+            if self.avoids(stream):
+                with contextlib.suppress(OSError):  # the peer was faster
+                    stream.socket.shutdown(socket.SHUT_RDWR)
+
+    def avoids(self, stream: trio.SocketStream) -> bool:
+        """Tell whether there should be no such connection."""
+        if not self._avoided or stream.socket.fileno() == -1:
+            return False
+        return _own_address(stream) in self._avoided
 
     def add(self, stream: trio.SocketStream) -> None:
         """Apply the settings to a connection from now on, until it is closed."""
         self._streams.add(stream)
         self._apply(
-            stream, mark=self._dscp is not None, clamp=self.download.rate is not None
+            stream, mark=self._dscp is not None, bound=self.download.rate is not None
         )
 
-    def _apply(self, stream: trio.SocketStream, *, mark: bool, clamp: bool) -> None:
+    def _apply(self, stream: trio.SocketStream, *, mark: bool, bound: bool) -> None:
         sock = stream.socket
         if sock.fileno() == -1:
             return  # closed, and not forgotten yet
         if mark:
             qos.mark(sock, self._dscp)
-        if clamp:
-            qos.clamp_window(sock, self.download.window_bytes)
+        if bound:
+            qos.bound_unread(sock, self.download.unread_bytes)
+
+
+def _own_address(stream: trio.SocketStream) -> str:
+    """Return our end's address, IPv4 as such."""
+    name = str(stream.socket.getsockname()[0]).partition("%")[0]
+    address = ipaddress.ip_address(name)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)

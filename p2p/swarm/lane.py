@@ -260,7 +260,8 @@ class Lane:
             slow = less(catalogue.having(state), resting)
             room -= self._take(late, slow, room, now, impatient=True)
         if room > 0:
-            self._take_back(now)
+            # At once: what is left open would be asked of the same neighbour again.
+            self._take(late, self._take_back(now), room, now, impatient=True)
 
     def _take(
         self, shards: list[Shard], pool: int, room: int, now: float, *, impatient: bool
@@ -294,8 +295,8 @@ class Lane:
         site.fetches[item] = Fetch(since=now, moved=now, impatient=impatient)
         site.emit(FetchFromOrigin(site.name(item)))
 
-    def _take_back(self, now: float) -> None:
-        """Stop waiting for the neighbour that is slowest beyond all patience."""
+    def _take_back(self, now: float) -> int:
+        """Wait no more for who is slowest beyond all patience; return for what."""
         slowest: tuple[Neighbour, Request] | None = None
         longest = self.patience.limit
         for neighbour in self._site.neighbours.values():
@@ -303,8 +304,10 @@ class Lane:
                 if request.kind is Kind.BATCH and neighbour.eta() > longest:
                     longest = neighbour.eta()
                     slowest = (neighbour, request)
-        if slowest is not None:
-            self._site.cancel(*slowest, now)
+        if slowest is None:
+            return 0
+        self._site.cancel(*slowest, now)
+        return pack(slowest[1].items) & self._site.catalogue.having(State.OPEN)
 
     # -- what there is to do -------------------------------------------------------
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from p2p.agent.config import AgentConfig, Fleet, Follow, parse_config
 from p2p.agent.config_text import config_table, to_toml
+from p2p.agent.hours import Window
+from p2p.agent.limits import LimitTable
 from p2p.cli.main import main
 from p2p.deploy.target import SysrootTarget, TreeTarget
 from p2p.net.target import Target
@@ -36,6 +38,21 @@ FULL = AgentConfig(
     max_offline_age=3600.0,
     credentials={"hub": "/c/hub.zip", "a.b": "/c/other.json"},
     deploy=SysrootTarget("/", "factory"),
+    limits=LimitTable(
+        values={
+            "upload": 250_000.0,
+            "download": None,
+            "origin": 62_500.0,
+            "dscp": None,
+            "metered": True,
+            "cache": 3 << 30,
+        },
+        metered_interfaces=("wwan*",),
+    ),
+    hours=(
+        Window(days=(0, 5, 6), begin=480, end=1440, values={"upload": 8_000.0}),
+        Window(days=(4,), begin=1320, end=360, values={"upload": None, "dscp": 8}),
+    ),
     follow=(
         Follow(remote="hub", ref="os/stable", deploy=True),
         Follow(remote="a", ref="b", url="http://x/", key="/k.pub"),

@@ -11,6 +11,7 @@ from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.doctor import membership, network, storage, system
 from p2p.agent.doctor.branches import check_branches
 from p2p.agent.doctor.finding import Finding, failed, ok, warn
+from p2p.agent.doctor.metering import look_at_metered
 from p2p.agent.doctor.running import Status, check_agent
 from p2p.agent.state import read_state
 from p2p.deploy.target import SysrootTarget
@@ -39,6 +40,7 @@ async def examine(config: AgentConfig, status: Status | None) -> list[Finding]:
         findings.append(ok("branches", "none is followed (`p2p follow REMOTE:REF`)"))
     findings += await check_branches(config, repo, follows.values())
     findings += await trio.to_thread.run_sync(_check_network, config, status)
+    findings.append(await look_at_metered(config))
     findings += await trio.to_thread.run_sync(_check_system, config, repo)
     return findings
 

@@ -32,6 +32,7 @@ _LENGTH = getattr(  # the old one is a float, and all that pycurl 7.45 has
 )
 _HAS_HTTP2 = bool(pycurl.version_info()[4] & pycurl.VERSION_HTTP2)
 _BUFFER_BYTES = 1 << 17
+_LIMITED_BUFFER_BYTES = 1 << 13
 _FD_SETSIZE = 1024  # of glibc; libcurl does not report sockets from there on
 _CROWDED_WAIT_MS = 5
 _NO_DESCRIPTOR_WAIT_MS = 100  # what curl_multi_fdset(3) advises
@@ -48,6 +49,7 @@ class Handle:
     """
 
     __slots__ = (
+        "_buffer_bytes",
         "_headers",
         "_max_bytes",
         "access",
@@ -73,6 +75,7 @@ class Handle:
         self.access = access
         self.plain = True
         self._max_bytes = -1
+        self._buffer_bytes = -1
         self._headers: Headers | None = None
         self.curl = pycurl.Curl()
         self.setopt = self.curl.setopt
@@ -82,7 +85,6 @@ class Handle:
         self.setopt(pycurl.PROTOCOLS, _PROTOCOLS)
         self.setopt(pycurl.USERAGENT, access.user_agent)
         self.setopt(pycurl.OPT_FILETIME, 1)
-        self.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
         self.setopt(pycurl.CONNECTTIMEOUT_MS, int(access.connect_seconds * 1000))
         self.setopt(pycurl.LOW_SPEED_LIMIT, access.low_speed_bytes)
         self.setopt(pycurl.LOW_SPEED_TIME, access.low_speed_seconds)
@@ -122,8 +124,15 @@ class Handle:
                 pycurl.SSLKEY, access.client_key_path or access.client_cert_path
             )
 
-    def arm(self, transfer: Transfer) -> None:
-        """Set what differs between transfers; the handle is fresh or was disarmed."""
+    def arm(self, transfer: Transfer, *, is_limited: bool, fresh: bool) -> None:
+        """Set what differs between transfers; the handle is new or was disarmed.
+
+        Args:
+            transfer: what it is used for next.
+            is_limited: whether little is to be read ahead of what may pass.
+            fresh: whether it gets a connection of its own.
+
+        """
         request = transfer.request
         self.transfer = transfer
         transfer.handle = self
@@ -132,12 +141,19 @@ class Handle:
         if request.max_bytes != self._max_bytes:
             self._max_bytes = request.max_bytes
             self.setopt(pycurl.MAXFILESIZE_LARGE, request.max_bytes)
+        buffer_bytes = _LIMITED_BUFFER_BYTES if is_limited else _BUFFER_BYTES
+        if buffer_bytes != self._buffer_bytes:
+            self._buffer_bytes = buffer_bytes
+            self.setopt(pycurl.BUFFERSIZE, buffer_bytes)
         headers = request.headers + transfer.private
         if headers != self._headers:
             self._headers = headers
             lines = [f"{name}: {value}" for name, value in headers]
             # Without Expect libcurl does not wait a second before a large body.
             self.setopt(pycurl.HTTPHEADER, [*lines, "Expect:"])
+        if fresh:
+            self.plain = False
+            self.setopt(pycurl.FRESH_CONNECT, 1)
         if request.want_headers or _KEEP_HEADERS or transfer.offset:
             self._arm_more(transfer)
         if request.method != "GET" or request.body is not None:
@@ -193,6 +209,11 @@ class Handle:
         """Return the seconds of a Retry-After header, given as such or as a date."""
         seconds = self.curl.getinfo(pycurl.RETRY_AFTER)
         return float(seconds) if seconds > 0 else None
+
+    def forbid_reuse(self) -> None:
+        """Have the connection closed after the transfer that runs."""
+        self.plain = False
+        self.setopt(pycurl.FORBID_REUSE, 1)
 
     def header_bytes(self) -> int:
         """Return how many bytes of headers came."""

@@ -82,6 +82,7 @@ class Engine:
         self._blocked: dict[Lane, None] = {}
         self._running: dict[Transfer, _Running] = {}
         self._plain_running = 0
+        self._fresh = 0
         self._batch: list[tuple[Lane, Event]] = []
         self._batch_since = 0.0
 
@@ -110,10 +111,16 @@ class Engine:
 
     def limit(self, rate: float | None, dscp: int | None) -> None:
         """Keep all transfers together below a rate, and mark what is sent."""
-        used = bool(self._hosts)
-        if self.throttle.change(rate, dscp, used=used):
-            for transfer in list(self._running):
-                self._prepare_anew(transfer)
+        if not self.throttle.change(rate, dscp):
+            return
+        for handle, _ in self._running.values():
+            descriptor = handle.socket()
+            if descriptor is not None:
+                self._prepare(descriptor)
+            handle.forbid_reuse()
+        if self._hosts:
+            # So many may lie idle, and those that lie longest are closed first.
+            self._fresh = 2 * self._limits.connections
 
     def look(self) -> None:
         """Only wake up: every round looks whether blocked lanes may go on."""
@@ -241,10 +248,13 @@ class Engine:
     def _launch(self, transfer: Transfer, host: _Host) -> None:
         try:
             handle = self._handles.take(transfer.access)
-            handle.arm(transfer)
+            handle.arm(
+                transfer, is_limited=self.throttle.is_limited, fresh=self._fresh > 0
+            )
         except Exception as error:  # noqa: BLE001 - an option is wrong: told to the asker
             self.emit(transfer.lane, Failed(transfer, error))
             return
+        self._fresh = max(0, self._fresh - 1)
         self._multi.add(handle)
         self._running[transfer] = _Running(handle, host)
         self._count(host, 1)
@@ -256,12 +266,6 @@ class Engine:
 
     def _prepare(self, descriptor: int) -> None:
         self.throttle.prepare(descriptor, self._limits.connections)
-
-    def _prepare_anew(self, transfer: Transfer) -> None:
-        """Apply what changed since to the socket of a transfer."""
-        descriptor = self._running[transfer].handle.socket()
-        if descriptor is not None:
-            self._prepare(descriptor)
 
     def _release(self, transfer: Transfer, *, clean: bool = False) -> None:
         handle, host = self._running.pop(transfer)
@@ -320,9 +324,6 @@ class Engine:
             if host.multiplexed:
                 self._plain_running -= host.active
         self.throttle.count(handle.header_bytes())
-        if self.throttle.revision:
-            # Its connection may be older than what it should keep to.
-            self._prepare_anew(transfer)
         error = _error(transfer, code, message)
         if error is not None:
             self._end(transfer, Failed(transfer, error))

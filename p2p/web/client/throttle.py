@@ -5,7 +5,7 @@ smaller than what it lets pass at once. So the write callback counts in one buck
 all: while that is in debt it tells libcurl to pause, the transfer is held in a queue,
 and the first in it goes on when the debt is paid. A paused transfer's socket is not
 read, so its server waits too. What may lie unread in sockets is bounded by fewer
-connections and smaller windows, for it crosses the network all the same.
+connections and smaller buffers, for it crosses the network all the same.
 """
 
 from __future__ import annotations
@@ -25,57 +25,51 @@ if TYPE_CHECKING:
 
 # So much may lie unread in all sockets together, as time at the rate.
 _UNREAD_SECONDS = 0.5
-_LEAST_WINDOW_BYTES = 8 << 10
-_USUAL_WINDOW_BYTES = 16 << 10
+_LEAST_UNREAD_BYTES = 8 << 10
+_USUAL_UNREAD_BYTES = 16 << 10
 
 
 class Throttle:
-    """The rate that all transfers share; for the fetching thread alone.
-
-    Attributes:
-        revision: how often settings changed while there were connections.
-
-    """
+    """The rate that all transfers share; for the fetching thread alone."""
 
     def __init__(self) -> None:
         """Begin without limit and mark."""
-        self.revision = 0
         self._bucket = Bucket()
         self._dscp: int | None = None
         self._held: deque[Transfer] = deque()
         self._passing: Transfer | None = None
 
-    def change(self, rate: float | None, dscp: int | None, *, used: bool) -> bool:
-        """Keep to other settings from now on; tell if that changes anything.
-
-        `used` says that there may be connections already.
-        """
+    def change(self, rate: float | None, dscp: int | None) -> bool:
+        """Keep to other settings from now on; tell if that changes anything."""
         if (rate, dscp) == (self._bucket.rate, self._dscp):
             return False
         self._bucket.change(rate, time.monotonic())
         self._dscp = dscp
-        self.revision += used
         return True
+
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether there is a rate."""
+        return self._bucket.rate is not None
 
     def connections(self, most: int) -> int:
         """Return how many transfers may run at once, of so many."""
         rate = self._bucket.rate
         if rate is None:
             return most
-        return max(1, min(most, int(rate * _UNREAD_SECONDS / _USUAL_WINDOW_BYTES)))
+        return max(1, min(most, int(rate * _UNREAD_SECONDS / _USUAL_UNREAD_BYTES)))
 
     def prepare(self, descriptor: int, connections: int) -> None:
         """Apply the settings to a socket, one of so many."""
-        rate = self._bucket.rate
-        window = None
-        if rate is not None:
-            share = int(rate * _UNREAD_SECONDS / self.connections(connections))
-            window = max(_LEAST_WINDOW_BYTES, share)
+        if self._dscp is None and not self.is_limited:
+            return
         with socket.socket(fileno=os.dup(descriptor)) as sock:
-            if self._dscp is not None or self.revision:
+            if self._dscp is not None:
                 qos.mark(sock, self._dscp)
-            if window is not None or self.revision:
-                qos.clamp_window(sock, window)
+            rate = self._bucket.rate
+            if rate is not None:
+                share = int(rate * _UNREAD_SECONDS / self.connections(connections))
+                qos.bound_unread(sock, max(_LEAST_UNREAD_BYTES, share))
 
     def admits(self, transfer: Transfer, size: int) -> bool:
         """Tell whether bytes of a transfer may pass now; if not, it is held."""
