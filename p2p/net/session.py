@@ -33,14 +33,30 @@ LEAST_WRITE_BYTES: Final = 16 << 10
 WRITE_BYTES: Final = UNIT_BYTES
 # A slow link brings a few packets each time somebody looks, and each look costs some
 # 100 us. So the rest of a slice is waited for: only its end says something.
-GATHER_BYTES: Final = 48 << 10
-GATHER_SECONDS: Final = 0.008
-FAST_SECONDS: Final = 0.0005
+GATHER_SECONDS: Final = 0.016
+LEAST_GATHER_SECONDS: Final = 0.001
+# What was measured counts half after some slices.
+_FADING: Final = 7 / 8
 # So long a write should take, for requests and news wait behind it.
 WRITE_SECONDS: Final = 0.02
 # How long last words may take, and what was queued before them.
 FAREWELL_SECONDS: Final = 1.0
 LEAVE_SECONDS: Final = 6.0
+
+
+class _Inflow:
+    """How fast bulk came lately."""
+
+    def __init__(self) -> None:
+        self._bytes = self._seconds = 0.0
+
+    def add(self, size: int, seconds: float) -> None:
+        self._bytes = self._bytes * _FADING + size
+        self._seconds = self._seconds * _FADING + seconds
+
+    @property
+    def seconds_a_byte(self) -> float:
+        return self._seconds / self._bytes if self._bytes else 0.0
 
 
 class Session:
@@ -69,6 +85,7 @@ class Session:
         self._wake = trio.Event()
         self._drained = trio.Event()
         self._last_heard = 0.0
+        self._inflow = _Inflow()
         self._farewell: m.Bye | None = None
         self._leaving_since = 0.0
         self._failure: TransportTimeoutError | None = None
@@ -171,14 +188,16 @@ class Session:
     async def _gather(self, size: int, before: float, *, within: bool) -> bool:
         """Wait for the rest of a slice if it comes slowly; tell whether one has begun.
 
-        It does if so few bytes had to be waited for since the time `before`, `within`
-        a slice.
+        So many bytes came since the time `before`; if `within` a slice, they say how
+        fast it comes.
         """
-        has_begun = self.connection.slice_left > 0
-        waited = self._last_heard - before
-        if has_begun and within and waited > FAST_SECONDS and size < GATHER_BYTES:
-            await trio.sleep(GATHER_SECONDS)
-        return has_begun
+        left = self.connection.slice_left
+        if within:
+            self._inflow.add(size, self._last_heard - before)
+        due = left * self._inflow.seconds_a_byte
+        if due > LEAST_GATHER_SECONDS:
+            await trio.sleep(min(due, GATHER_SECONDS))
+        return left > 0
 
     async def _write(self, whole: trio.CancelScope) -> None:
         while True:
