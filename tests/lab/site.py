@@ -6,8 +6,9 @@ counted by the kernel, at the gateway's interface to it.
 
 import json
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +64,13 @@ class Device:
         return (self.path / "log").read_text()
 
     def _start(self, *arguments: object) -> None:
+        self._launch(command(*arguments))
+
+    def _launch(self, words: Sequence[str]) -> None:
         with (self.path / "log").open("a") as log:
             self.process = self.host.start(
                 *self.prefix,
-                *command(*arguments),
+                *words,
                 stderr=log,
                 environment=environment(),
             )
@@ -144,16 +148,24 @@ class Device:
 
     def start_idle_agent(self, *options: str, follow: str | None = None) -> None:
         """Have an agent look for neighbours, and follow nothing yet, or this."""
+        self._start("agent", *self._settings(follow), *options)
+
+    def start_bent(self, conduct: str, *, follow: str) -> None:
+        """Have an agent that misbehaves share what it has; see `bad_holder`."""
+        program = [sys.executable, "-P", "-m", "tests.lab.bad_holder", conduct]
+        self._launch([*program, "agent", *self._settings(follow)])
+
+    def _settings(self, follow: str | None) -> tuple[str, ...]:
         config = "[share]\nenabled = true\n"
         if follow is not None:
             config += f'[[follow]]\nref = "{follow}"\n'
         self._config.write_text(config)
-        self._start(
-            "agent",
+        return (
             f"--config={self._config}",
             f"--repo={self.repo}",
             f"--state={self.path}/state",
-            *("--poll=3600", "--log-level=warning", *options),
+            "--poll=3600",
+            "--log-level=warning",
         )
 
     def until_ready(self) -> None:

@@ -41,6 +41,7 @@ class Plan:
         holders: that have everything.
         link: rate of each device's link, both ways, as `tc` reads it.
         wan: rate of the uplink; None for a site without an origin.
+        bad: how somebody behaves who says that it has everything, see `bad_holder`.
         seconds: after which whoever has not finished has not.
 
     """
@@ -49,6 +50,7 @@ class Plan:
     holders: int = 1
     link: str = "80mbit"
     wan: str | None = None
+    bad: str | None = None
     seconds: float = 900.0
 
 
@@ -67,7 +69,7 @@ class Figures:
         wan_copies: what came through the uplink, in copies.
         tail: seconds from the last byte of the uplink to the last device's end.
         excess: what devices received beyond one content each, as a share of that.
-        unfinished: devices that did not finish.
+        unfinished: devices that still run and did not finish.
         cpu: processors' time of all agents, as a share of the machine's.
         busy: the same of everything that ran on the machine.
         memory: the largest agent's peak of resident memory.
@@ -112,6 +114,7 @@ class Trial:
     site: Site
     commit: str
     content: int
+    copy: int = 0
     holders: list[Device] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     others: list[Device] = field(default_factory=list)
@@ -136,11 +139,13 @@ class Trial:
         agents = [*self.holders, *self.devices]
         for holder in self.holders:
             holder.start_idle_agent(follow=f"{REMOTE}:{REF}")
+        for other in self.others:
+            other.start_bent(str(self.plan.bad), follow=f"{REMOTE}:{REF}")
         for device in self.devices:
             device.start_idle_agent()
         for device in agents:
             device.until_ready()
-        enough = min(len(agents) + len(self.others) - 1, _ENOUGH_PEERS)
+        enough = min(len(agents) - 1, _ENOUGH_PEERS)
         until(
             lambda: all(len(device.peers()) >= enough for device in agents),
             lambda: [(d.host.name, len(d.peers()), d.log[-500:]) for d in agents],
@@ -149,7 +154,7 @@ class Trial:
 
     def _sees_holder(self, device: Device) -> bool:
         if not self.holders or len(self.devices) > _ENOUGH_PEERS:
-            return True
+            return True  # of many, not each meets the holder
         return any(
             commit["commit"] == self.commit
             for peer in device.peers().values()
@@ -173,8 +178,9 @@ class Trial:
         cores = 2 * max(self.now(), 1e-9)
         figures = Figures(content=self.content, seconds=seconds)
         figures.busy = (machine_busy_seconds() - busy) / cores
-        figures.unfinished = len(self.devices) - len(self.ended)
         alive = [device for device in agents if device.is_running]
+        left = {device.host.name for device in self.devices if device in alive}
+        figures.unfinished = len(left - self.ended.keys())
         spent = sum(cpu_seconds(d.pid) - cpu[d.host.name] for d in alive)
         figures.cpu = spent / cores
         figures.memory = max(peak_memory(device.pid) for device in alive)
@@ -238,18 +244,21 @@ def open_trial(plan: Plan, work: Path, tree: Path) -> Iterator[tuple[Trial, Figu
         before = Figures()
         before.copy = site.pull_by_stock(REF)
         content = site.publisher.content_bytes(commit)
-        if plan.wan is None:
+        if plan.holders:
             one, other = site.lab.host("one"), site.lab.host("other")
             before.goodput = measure_goodput(one, other)
             before.bound = fluid_bound(plan, content, before.goodput)
-            # An origin that nobody answers for: what is to be had is the holders'.
-            site.url = f"http://{site.gateway.address}:9"
         else:
             before.goodput = measure_goodput(site.origin, site.gateway)
             before.bound = before.copy / before.goodput
-        trial = Trial(plan, site, commit, content)
+        if plan.wan is None:
+            # An origin that nobody answers for: what is to be had is the holders'.
+            site.url = f"http://{site.gateway.address}:9"
+        trial = Trial(plan, site, commit, content, before.copy)
         trial.holders = [site.holder(f"h{k}") for k in range(plan.holders)]
         trial.devices = site.devices(plan.devices)
+        if plan.bad is not None:
+            trial.others = [site.holder("bad")]
         yield trial, before
 
 
@@ -271,6 +280,8 @@ def run_trial(
         figures.wan_copies /= before.copy
         if plan.wan is None:
             figures.wan_copies = figures.tail = 0.0
+        if plan.holders:
+            figures.tail = 0.0
         for device in trial.devices:
             if device.host.name in trial.ended:
                 device.check(trial.commit)
