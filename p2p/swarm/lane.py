@@ -29,8 +29,10 @@ _CLOSE_BYTES = 512 << 10
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
 
-_USELESS = {OriginState.NO, OriginState.METERED}
 _PASSING = {Failure.TRANSIENT, Failure.DAMAGED}
+
+USELESS = {OriginState.NO, OriginState.METERED}
+"""In these states of the origin nothing is fetched from it."""
 
 
 @dataclass(slots=True)
@@ -171,7 +173,7 @@ class Lane:
 
         While the origin is of no use to us it does not matter.
         """
-        if self._site.origin not in _USELESS and self.ownership.refresh():
+        if self._site.origin not in USELESS and self.ownership.refresh():
             self._dry = None
 
     def run(self, now: float) -> None:

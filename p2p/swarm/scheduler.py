@@ -88,8 +88,14 @@ HANDLERS: Final[Mapping[type[e.Event], _Handler]] = {
 """What each event does; docs/swarm.md lists the same."""
 
 # Signs of life and progress put deadlines off and ask for no decision; news do if there
-# is anybody to ask because of them.
-_QUIET = {e.DataArrived, e.StatusReported, e.OriginProgressed, e.HaveChanged}
+# is anybody to ask because of them, and what members say if the origin is of use to us.
+_QUIET = {
+    e.DataArrived,
+    e.HaveChanged,
+    e.MemberSaid,
+    e.OriginProgressed,
+    e.StatusReported,
+}
 
 
 class Scheduler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from p2p.swarm import event as e
 from p2p.swarm.bits import pack
+from p2p.swarm.lane import USELESS
 from p2p.swarm.parts import Parts
 
 
@@ -40,6 +41,8 @@ def member_said(parts: Parts, event: e.MemberSaid, now: float) -> None:
     if site.is_counted_on(member):
         parts.lane.yield_to(member)
     site.epoch += 1
+    if site.out or site.origin not in USELESS:
+        site.is_stirred = True
 
 
 def member_gone(parts: Parts, event: e.MemberGone, _now: float) -> None:
