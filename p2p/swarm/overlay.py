@@ -65,9 +65,10 @@ class Why(Enum):
 
 @dataclass(slots=True)
 class _Candidate:
-    """Somebody who can be dialled."""
+    """Somebody who can be dialled; who refused us is not chosen again so soon."""
 
     not_before: float
+    choose_after: float = 0.0
     pause: float = RETRY_SECONDS
     is_dialled: bool = False
     has_failed: bool = False
@@ -148,7 +149,11 @@ class Overlay:
         count = min(CHOSEN - chosen, room)
         if count <= 0 or now < self._choose_after:
             return picked
-        others = [who for who in due if who not in ring]
+        others = [
+            who
+            for who in due
+            if who not in ring and self._candidates[who].choose_after <= now
+        ]
         return picked + self._rng.sample(others, min(count, len(others)))
 
     def _chosen(self, ring: Collection[bytes]) -> list[bytes]:
@@ -190,7 +195,7 @@ class Overlay:
         if end is End.MET:
             candidate.pause = RETRY_SECONDS
         elif end is End.REFUSED:
-            candidate.pause = max(candidate.pause, REFUSED_SECONDS)
+            candidate.choose_after = now + max(candidate.pause, REFUSED_SECONDS)
         candidate.not_before = now + candidate.pause
         if end is not End.MET:
             candidate.pause = min(candidate.pause * 2, MAX_RETRY_SECONDS)

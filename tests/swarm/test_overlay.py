@@ -279,7 +279,7 @@ def test_others_are_refused_by_who_is_full_and_do_not_insist() -> None:
     site.introduce(far, me)
     site.run(60)
     assert frozenset((me, far)) not in site.links
-    assert 1 <= site.counts["refused"] <= 4
+    assert 1 <= site.counts["refused"] <= 7
 
 
 def test_who_is_known_by_nobody_else_is_not_sent_away() -> None:
