@@ -50,8 +50,8 @@ class Settings:
 
     Attributes:
         choice: which interfaces.
-        start_jitter: the first announcement waits a random time up to this, for the
-            day when all devices of a site start at once; questions do not wait.
+        start_jitter: the first announcement on a link waits a random time up to this,
+            for the day when all devices of a site start at once; questions do not.
         update_jitter: the same before each further one, for the moment when all of
             them complete the same commit.
         update_interval: least time between two; RFC 6762 §8.4 allows ten a minute.
@@ -160,8 +160,12 @@ class Advertiser:
             _log.warning("%s; %s", error, error.hint)
 
     async def greet(self, link: int) -> None:
-        """Say on a new link what was said on the others; the caller has the lock."""
+        """Say on a new link what was said on the others; the caller has the lock.
+
+        All devices of a switch that comes back see a new link at the same moment.
+        """
         if self._said is not None:
+            await trio.sleep(self._rng.uniform(0, self._settings.start_jitter))
             await self._say(link)
 
 

@@ -45,6 +45,8 @@ SERVICE: Final = "_ostree-p2p._tcp.local."
 HOST_SECONDS: Final = 120
 OTHER_SECONDS: Final = 1125
 MAX_ADDRESSES: Final = 4
+# RFC 6762 §8.3: twice, in case one is lost. The library would say it three times.
+REPEAT_SECONDS: Final = 1.0
 # Asking for what an answer lacked multicasts, so a liar must not make us ask much.
 MAX_QUESTIONS: Final = 16
 MAX_WAITING: Final = 256
@@ -74,6 +76,7 @@ class Responder:
         self._label = label(own)
         self._tell = tell
         self._said: AsyncServiceInfo | None = None
+        self._repeat: asyncio.TimerHandle | None = None
         self._questions: dict[str, asyncio.Task[bool]] = {}
         self._waiting: dict[str, None] = {}
         self._again: dict[str, asyncio.TimerHandle] = {}
@@ -127,19 +130,30 @@ class Responder:
         before = self._said
         if announcement is None:
             self._said = None
+            self._hush()
             if before is not None:
                 await (await self._mdns.async_unregister_service(before))
             return
-        info = self._info(announcement)
+        # 128 random bits need no probing for others of the same name.
+        self._said = info = self._info(announcement)
         if before is not None:
-            said = await self._mdns.async_update_service(info)
+            self._zeroconf.registry.async_update(info)
         else:
-            # 128 random bits need no probing for others of the same name.
-            said = await self._mdns.async_register_service(
-                info, cooperating_responders=True
-            )
-        self._said = info
-        await said
+            self._zeroconf.registry.async_add(info)
+        self._announce(info)
+        loop = asyncio.get_running_loop()
+        self._hush()
+        self._repeat = loop.call_later(REPEAT_SECONDS, self._announce, info)
+
+    def _hush(self) -> None:
+        """Do not say again what was said before."""
+        if self._repeat is not None:
+            self._repeat.cancel()
+
+    def _announce(self, info: AsyncServiceInfo) -> None:
+        self._zeroconf.async_send(
+            self._zeroconf.generate_service_broadcast(info, ttl=None)
+        )
 
     async def ask(self, name: str) -> None:
         """Ask whether a service is still there; it is told again, or told lost."""
@@ -155,6 +169,7 @@ class Responder:
     async def close(self) -> None:
         """Say goodbye and let go of the interface."""
         self._waiting.clear()
+        self._hush()
         for timer in self._again.values():
             timer.cancel()
         for task in list(self._questions.values()):

@@ -176,9 +176,11 @@ class Lab:
         _run("ip", "netns", "add", namespace)
         self._stack.callback(_run, "ip", "netns", "delete", namespace)
         inside = ("ip", "netns", "exec", namespace)
-        # Duplicate address detection would keep link-local addresses back for 2 s.
-        setting = "/proc/sys/net/ipv6/conf/default/accept_dad"
-        _run(*inside, "sh", "-c", f"echo 0 > {setting}")
+        # Duplicate address detection would keep link-local addresses back for 2 s, and
+        # there is no router to ask for.
+        settings = "/proc/sys/net/ipv6/conf/default"
+        for setting in ("accept_dad", "router_solicitations"):
+            _run(*inside, "sh", "-c", f"echo 0 > {settings}/{setting}")
         _run(*inside, "ip", "link", "set", "lo", "up")
         return namespace
 
