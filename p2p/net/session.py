@@ -25,6 +25,8 @@ from p2p.wire.session import Side
 # suspended, or behind a link that no longer exists.
 PING_AFTER_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
+# A session on which nobody waits for anything is left in peace for so much longer.
+IDLE_SECONDS: Final = 15.0
 # Two units: one on its way while the next one waits.
 QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
 # What goes into one write at least and at most: each costs a turn of the loop and a
@@ -272,6 +274,11 @@ class Session:
                 # slice that it does not take: then it learns it from the close.
                 return
 
+    @property
+    def _is_idle(self) -> bool:
+        connection = self.connection
+        return connection.is_up and not connection.asked and not connection.owed
+
     async def _watch(self) -> None:
         """Find out when the peer is gone without a word, or reads no more."""
         token = 0
@@ -288,12 +295,13 @@ class Session:
                 )
             # One that reads slowly gets our PING late, and lives.
             silent = now - max(self._last_heard, self._stream.taken)
-            if silent >= DEAD_AFTER_SECONDS:
+            patience = IDLE_SECONDS if self._is_idle else 0.0
+            if silent >= patience + DEAD_AFTER_SECONDS:
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} fell silent for {silent:.0f} seconds"
                 )
             connection = self.connection
-            quiet = silent >= PING_AFTER_SECONDS
+            quiet = silent >= patience + PING_AFTER_SECONDS
             if quiet and connection.is_up and not connection.awaits_pong:
                 token += 1
                 self.send(m.Ping(token))

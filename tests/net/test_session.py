@@ -14,7 +14,12 @@ from p2p.errors import (
     TransportTimeoutError,
     single_error,
 )
-from p2p.net.session import DEAD_AFTER_SECONDS, LEAVE_SECONDS, Session
+from p2p.net.session import (
+    DEAD_AFTER_SECONDS,
+    IDLE_SECONDS,
+    LEAVE_SECONDS,
+    Session,
+)
 from p2p.net.transport import Transport
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.wire import layout
@@ -211,7 +216,7 @@ async def test_idle_peers_stay_together_by_pinging(autojump_clock: MockClock) ->
         async with trio.open_nursery() as nursery:
             nursery.start_soon(left.run)
             nursery.start_soon(right.run)
-            await trio.sleep(10 * DEAD_AFTER_SECONDS)
+            await trio.sleep(10 * (IDLE_SECONDS + DEAD_AFTER_SECONDS))
             assert left.session.connection.is_up
             left.session.leave(m.Farewell.IDLE)
         assert left.error is None
