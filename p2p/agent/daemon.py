@@ -319,10 +319,10 @@ class Agent:
         return problems
 
     def peers(self) -> dict[str, list[dict[str, Any]]]:
-        """Return who is met, who is banned and who left, as JSON values."""
+        """Return who is met, known, banned and who left, as JSON values."""
         if self._meeting is None:
-            return {"peers": [], "banned": [], "ended": []}
-        return self._meeting.neighbours.describe()
+            return {"peers": [], "known": [], "banned": [], "ended": []}
+        return self._meeting.describe()
 
 
 def _not_followed(refspec: str) -> ConfigError:

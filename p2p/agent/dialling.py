@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import trio
 
@@ -13,6 +14,13 @@ from p2p.swarm.overlay import End
 
 # What stands in the way of ending a session is not told when it is over.
 TRIM_SECONDS = 30.0
+
+
+class _Known(NamedTuple):
+    """Where a member is, and since when that is known."""
+
+    targets: tuple[Target, ...]
+    since: float
 
 
 class Dialling:
@@ -27,7 +35,7 @@ class Dialling:
         """Dial for `neighbours`, and nobody yet."""
         self._neighbours = neighbours
         self._overlay = neighbours.overlay
-        self._targets: dict[InstanceId, tuple[Target, ...]] = {}
+        self._known: dict[InstanceId, _Known] = {}
         self._wake = trio.Event()
         self.on_failure: Callable[[InstanceId], Awaitable[None]] = _accept_failure
         neighbours.on_change = self._look
@@ -39,16 +47,33 @@ class Dialling:
         self, instance: InstanceId, targets: tuple[Target, ...], seconds: float
     ) -> None:
         """Know where a member is that may be dialled in so many seconds."""
-        if self._targets.get(instance) != targets:
-            self._targets[instance] = targets
-            self._overlay.found(instance, trio.current_time() + seconds)
+        now = trio.current_time()
+        known = self._known.get(instance)
+        if known is None or known.targets != targets:
+            since = now if known is None else known.since
+            self._known[instance] = _Known(targets, since)
+            self._overlay.found(instance, now + seconds)
             self._look()
 
     def lost(self, instance: InstanceId) -> None:
         """Dial a member no more; a session that is up goes on."""
-        self._targets.pop(instance, None)
+        self._known.pop(instance, None)
         self._overlay.lost(instance)
         self._look()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return whom this device could dial, met or not, as JSON values."""
+        met = {each.instance: each.session.peer for each in self._neighbours}
+        now = trio.current_time()
+        return [
+            {
+                "instance": instance.hex(),
+                "device": met.get(instance),
+                "address": str(known.targets[0]),
+                "seconds": round(now - known.since, 3),
+            }
+            for instance, known in self._known.items()
+        ]
 
     async def run(self) -> None:
         """Dial until cancelled."""
@@ -64,7 +89,7 @@ class Dialling:
                     await self._wake.wait()
 
     async def _dial(self, instance: InstanceId) -> None:
-        met = await self._neighbours.dial(self._targets[instance])
+        met = await self._neighbours.dial(self._known[instance].targets)
         end = End.MET if self._neighbours.meets(instance) else met.end
         self._overlay.dialled(instance, end, trio.current_time())
         self._look()

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import nacl.signing
 import trio
@@ -130,6 +131,10 @@ class Meeting:
     damage: Damage
     searching: Searching | None = None
     failure: str = ""
+
+    def describe(self) -> dict[str, list[dict[str, Any]]]:
+        """Return who is met, known, banned and who left, as JSON values."""
+        return self.neighbours.describe() | {"known": self.dialling.describe()}
 
     def problems(self) -> list[str]:
         """Return what keeps neighbours from being met, for people."""

@@ -29,7 +29,7 @@ def status(*, config_path: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def peers(*, config_path: str | None, as_json: bool) -> None:
-    """Show the neighbours that are met, who is banned, and why sessions ended."""
+    """Show the neighbours that are met or known, and why sessions ended."""
     answer = ask(read_config(config_path), "/peers")
     if as_json:
         print_json(answer)
@@ -45,7 +45,13 @@ def _print_peers(answer: dict[str, Any]) -> None:
             f"{held} of {len(peer['commits'])} commits complete, "
             f"{format_bytes(peer['given_bytes'])} given"
         )
-    if not answer["peers"]:
+    others = [known for known in answer["known"] if known["device"] is None]
+    for known in others:
+        print_line(
+            f"{known['instance'][:16]}  {known['address']:24}  known for "
+            f"{_duration(known['seconds'])}, no session"
+        )
+    if not answer["peers"] and not others:
         print_line("no neighbours")
     for banned in answer["banned"]:
         left = _duration(banned["seconds"])

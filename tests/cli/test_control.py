@@ -98,6 +98,7 @@ async def test_peers_says_who_is_met(desk: Desk, tmp_path: Path) -> None:
     assert json.loads(await desk.run("peers", "--json")) == {
         "peers": [],
         "banned": [],
+        "known": [],
         "ended": [],
     }
     status = await desk.agent.status()
