@@ -24,6 +24,8 @@ from p2p.wire.bitmap import to_set, unpack
 from p2p.wire.hashes import statement
 from p2p.wire.limits import UNIT_BYTES
 
+_ABOUT_OURS = m.BulkAnswer | m.PlainAnswer | m.Status | m.Update
+
 Asked = a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit
 
 
@@ -96,9 +98,12 @@ class Answers:
 
     def take(self, peer: m.DeviceId, message: m.Message) -> bool:
         """Take an answer; tell whether it was one of ours."""
-        request = getattr(message, "request", None)
-        action = None if request is None else self._asked.get((peer, request))
-        if action is None or request is None:
+        # A CANCEL has a number too, but it is one of the peer's own requests'.
+        if not isinstance(message, _ABOUT_OURS):
+            return False
+        request = message.request
+        action = self._asked.get((peer, request))
+        if action is None:
             return False
         match message:
             case m.Status(_, queued, rate):
