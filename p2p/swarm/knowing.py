@@ -97,7 +97,9 @@ def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
     if item is None:
         return 0
     split = parts.splits.get(item)
-    units = had.units & span(0, parts.site.tuning.max_units)
+    units = had.units
+    if units.bit_length() > parts.site.tuning.max_units:
+        units &= span(0, parts.site.tuning.max_units)
     neighbour.lists = less(neighbour.lists, 1 << item)
     if units:
         neighbour.lists |= 1 << item

@@ -293,15 +293,16 @@ def share_evenly(devices: tuple[DeviceId, ...]) -> tuple[int, ...]:
     """
     room = [-(-256 // len(devices))] * len(devices)
     owners = [-1] * 256
-    pairs = sorted(
-        (-score, bucket, member)
-        for member, device in enumerate(devices)
-        for bucket, score in enumerate(bucket_scores(device))
-    )
-    for _, bucket, member in pairs:
+    left = 256
+    scores = [score for device in devices for score in bucket_scores(device)]
+    for pair in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
+        member, bucket = divmod(pair, 256)
         if owners[bucket] < 0 and room[member]:
             owners[bucket] = member
             room[member] -= 1
+            left -= 1
+            if not left:
+                break
     return tuple(owners)
 
 
