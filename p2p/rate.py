@@ -11,7 +11,7 @@ from typing import Final
 
 from p2p.errors import ConfigError
 
-BURST_SECONDS: Final = 0.05
+BURST_SECONDS: Final = 0.2
 """What was not used may be made up for so long: a late wake-up costs no bandwidth."""
 _SLICE_SECONDS = 0.02
 _MIN_SLICE_BYTES = 1400

@@ -270,7 +270,15 @@ class Following:
         repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
         pull = self._make_pull(repo, follow, company)
         branch.pull = pull.status
-        (result,) = await pull.run()
+        try:
+            (result,) = await pull.run()
+        except NoSourceError as error:
+            if not self._uplink():
+                raise
+            raise NoSourceError(
+                f"{error}; the origin is not asked, for {self._uplink()}",
+                hint="Allow it with `p2p limits set metered=use`, if it may cost.",
+            ) from None
         if result.commit != result.previous:
             _log.info("%s: %s", follow.refspec, result.commit)
         if follow.deploy:
@@ -290,11 +298,6 @@ class Following:
 
     def _make_pull(self, repo: Repo, follow: Follow, company: Company | None) -> Pull:
         remote = repo.remote(follow.remote)
-        if self._uplink() and company is None:
-            raise NoSourceError(
-                f"the origin is not asked: {self._uplink()}",
-                hint="Allow it with `p2p limits set metered=use`, if it may cost.",
-            )
         credentials = NO_CREDENTIALS
         path = self._config.credentials.get(follow.remote)
         if path is not None:

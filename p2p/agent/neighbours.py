@@ -122,6 +122,7 @@ class Neighbours(Roster):
         """Run a session to its end; tell how it went."""
         upload = self._endpoint.traffic.upload
         session = Session(contact.stream, contact.peer, upload)
+        session.on_quiet = lambda: session.send(self._sharing.message())
         hello = m.Hello(
             software=f"ostree-p2p/{__version__}",
             site=self._site,

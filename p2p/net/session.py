@@ -67,6 +67,8 @@ class Session:
     Attributes:
         peer: who it is, as its certificate proved.
         connection: the protocol's state.
+        on_quiet: called when we only listen for long: has us say something, because
+            a peer whose PING waits behind bulk that we read slowly must hear of us.
         received_bytes, sent_bytes: on the stream, headers included.
 
     """
@@ -80,6 +82,7 @@ class Session:
         self.received_bytes = 0
         self.sent_bytes = 0
         self._stream = stream
+        self.on_quiet: Callable[[], None] = _say_nothing
         self._upload = upload or Upload()
         self._is_queued = False
         self._granted = 0
@@ -87,6 +90,7 @@ class Session:
         self._wake = trio.Event()
         self._drained = trio.Event()
         self._last_heard = 0.0
+        self._last_said = 0.0
         self._inflow = _Inflow()
         self._farewell: m.Bye | None = None
         self._leaving_since = 0.0
@@ -150,7 +154,7 @@ class Session:
             TransportError: the connection broke or the peer fell silent.
 
         """
-        self._last_heard = trio.current_time()
+        self._last_heard = self._last_said = trio.current_time()
         self.send(hello)
         try:
             async with trio.open_nursery() as nursery:
@@ -208,7 +212,8 @@ class Session:
                 self.sent_bytes += len(data)
                 began = trio.current_time()
                 await self._stream.send_all(data)
-                self._pace(len(data), trio.current_time() - began)
+                self._last_said = trio.current_time()
+                self._pace(len(data), self._last_said - began)
                 self._drained.set()
             elif self._farewell is not None:
                 # Bulk that has no turn yet is given up: it may take long to come.
@@ -279,6 +284,11 @@ class Session:
         connection = self.connection
         return connection.is_up and not connection.asked and not connection.owed
 
+    @property
+    def _only_listens(self) -> bool:
+        """Whether the peer speaks and has not heard of us for long."""
+        return self._last_heard - self._last_said >= PING_AFTER_SECONDS
+
     async def _watch(self) -> None:
         """Find out when the peer is gone without a word, or reads no more."""
         token = 0
@@ -293,8 +303,7 @@ class Session:
                 raise TransportTimeoutError(
                     f"neighbour {self.peer[:12]} does not read our last words"
                 )
-            # One that reads slowly gets our PING late, and lives.
-            silent = now - max(self._last_heard, self._stream.taken)
+            silent = now - self._last_heard
             patience = IDLE_SECONDS if self._is_idle else 0.0
             if silent >= patience + DEAD_AFTER_SECONDS:
                 raise TransportTimeoutError(
@@ -305,5 +314,11 @@ class Session:
             if quiet and connection.is_up and not connection.awaits_pong:
                 token += 1
                 self.send(m.Ping(token))
+            elif connection.is_up and self._only_listens:
+                self.on_quiet()
             with trio.move_on_after(PING_AFTER_SECONDS / 2):
                 await self._failed.wait()
+
+
+def _say_nothing() -> None:
+    """There is nothing to be said."""

@@ -198,13 +198,9 @@ class TLSStream(Transport):
         data = self._outgoing.read()
         if not data:
             return
-        view = memoryview(data)
         try:
-            view = view[await self._socket.socket.send(view) :]
-            while view:
-                view = view[await self._socket.socket.send(view) :]
-                self.taken = trio.current_time()
-        except (OSError, trio.ClosedResourceError) as error:
+            await self._socket.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise self._fail(socket_failure(error)) from error
         except BaseException:
             self._fail(torn())

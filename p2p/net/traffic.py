@@ -27,7 +27,8 @@ Grant = Callable[[int], None]
 """Is told how many bytes of bulk a session may send."""
 
 _UNREAD_SECONDS: Final = 0.2
-_LEAST_UNREAD_BYTES: Final = 6 << 10
+# What Linux takes to begin with. Less than a peer was promised already would be lost.
+_LEAST_UNREAD_BYTES: Final = 64 << 10
 
 
 class Upload:

@@ -7,7 +7,6 @@ TLS over TCP is one; whatever comes later promises the same, and
 from __future__ import annotations
 
 from abc import abstractmethod
-from math import inf
 from types import TracebackType
 
 import trio
@@ -22,14 +21,7 @@ class Transport(trio.abc.AsyncResource):
     raise trio.BusyResourceError. Errors are TransportError's: ConnectError where
     the peer turns out to refuse us, TransportTimeoutError where it went silent,
     else TransportClosedError. After one, only `aclose` and `abort` make sense.
-
-    Attributes:
-        taken: when the peer last made room for something that waited to be sent, on
-            trio's clock: so it reads.
-
     """
-
-    taken = -inf
 
     @abstractmethod
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

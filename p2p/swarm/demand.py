@@ -28,6 +28,8 @@ _PAGE_BYTES = 4096
 # How long a neighbour that had nothing for us is not looked at again, unless we learn
 # something: what may be asked of it depends on the others too.
 _STARVED = 0.25
+# Who reads for longer what is asked of all gains nothing from asking twice.
+_LONG_TO_READ = 0.2
 
 
 class Demand:
@@ -271,6 +273,8 @@ class Demand:
         site = self._site
         if not liveness.is_endgame(site, now):
             return
+        if site.seconds_to_read(site.outstanding) > _LONG_TO_READ:
+            return  # twice as much would take us twice as long
         for neighbour in list(site.neighbours.values()):
             idle = neighbour.is_live and not neighbour.waiting and not neighbour.snubbed
             if not idle or now < neighbour.rest or neighbour.is_doubtful:

@@ -59,7 +59,6 @@ class Split:
     Attributes:
         item: the object.
         first, count: its units' items.
-        bits: all of them.
         listed: how many of them have hashes yet.
         author: who signed the hashes; None if the publisher did.
         struck: who has the object and gave a unit that disagrees with them.
@@ -79,10 +78,11 @@ class Split:
     denied: dict[DeviceId, None] = field(default_factory=dict)
     moved: float = 0.0
     taken: int = 0
-    bits: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.bits = span(self.first, self.count)
+    @property
+    def bits(self) -> int:
+        """All units."""
+        return span(self.first, self.count)
 
     @property
     def listed_bits(self) -> int:

@@ -31,8 +31,9 @@ _UNMEASURED = 0.5
 _MOST_STALLS = 16
 # Nobody else may have what it has: a neighbour that stalls again costs `silence`.
 _LONGEST_PAUSE = 2.0
-# Waits in the kernel for us to read it, if we read slowly.
-_UNREAD_BYTES = 16 << 10
+# If we read slowly, neighbours take turns, and of each a whole record of TLS, 16 KiB,
+# must be here before any of it counts.
+_UNREAD_BYTES = 8 * (16 << 10)
 # What was taken from a slow neighbour is not given back to it at once.
 _DEFER = 10.0
 
@@ -60,15 +61,9 @@ def note_queue(neighbour: Neighbour, queued: int, now: float) -> None:
 def silent_at(site: Site, neighbour: Neighbour) -> float:
     """Return when a neighbour that says nothing more is not waited for."""
     tuning = site.tuning
-    ours = seconds_to_read(site, _UNREAD_BYTES)
+    ours = site.seconds_to_read(_UNREAD_BYTES)
     silence, dataless = tuning.silence + ours, tuning.dataless + ours
     return min(neighbour.heard + silence, neighbour.fed + dataless)
-
-
-def seconds_to_read(site: Site, size: int) -> float:
-    """Return how long we take ourselves to read so much."""
-    rate = site.limits.download_rate
-    return size / rate if rate else 0.0
 
 
 def deadline(site: Site, neighbour: Neighbour, after: float) -> float:
@@ -125,13 +120,14 @@ def review_speed(site: Site, now: float) -> None:
             neighbour.meter.add(0, now)
             etas[neighbour] = max(neighbour.eta(), now - neighbour.fed)
     least = site.tuning.least_eta
-    # What is asked of all is read by turns.
-    least += site.tuning.slow_ratio * seconds_to_read(site, site.outstanding)
+    # Nobody gives us more than we read, and what is asked of all is read by turns.
+    asked = max(site.outstanding, 2 * site.tuning.unit_bytes)
+    least += site.tuning.slow_ratio * site.seconds_to_read(asked)
     for neighbour, eta in etas.items():
         others = [other for who, other in etas.items() if who is not neighbour]
         usual = median_low(others) if others else 0.0
         bound = max(least, site.tuning.slow_ratio * usual)
-        standing = now - neighbour.shrunk - seconds_to_read(site, _UNREAD_BYTES)
+        standing = now - neighbour.shrunk - site.seconds_to_read(_UNREAD_BYTES)
         stands = neighbour.queued and standing > _QUEUE_STANDS
         neighbour.snubbed = bool(stands) or eta > bound
         if neighbour.snubbed:

@@ -122,6 +122,22 @@ class Site:
         """Add an action to those the caller takes next."""
         self.out.append(action)
 
+    # -- our own limits ------------------------------------------------------------
+
+    def seconds_to_read(self, size: int) -> float:
+        """Return how long we take ourselves to read so much; 0 without a limit."""
+        rate = self.limits.download_rate
+        return size / rate if rate else 0.0
+
+    @property
+    def is_read_slowly(self) -> bool:
+        """Tell whether it is our limit that neighbours are slow, more than they."""
+        rate = self.limits.download_rate
+        if rate is None:
+            return False
+        waited = (n.meter.rate() for n in self.neighbours.values() if n.outstanding)
+        return sum(waited) >= rate / 2
+
     # -- requests ------------------------------------------------------------------
 
     def open(
@@ -275,7 +291,7 @@ class Site:
         """Tell whether we wait for what a member is to fetch."""
         neighbour = self.neighbours.get(member.id)
         is_suspect = neighbour is not None and neighbour.is_suspect
-        return member.is_counted_on and not (is_suspect or member.stands)
+        return member.is_counted_on and not is_suspect
 
     def held_by_others(self, now: float) -> int:
         """Return the items that a neighbour would give us in reasonable time."""

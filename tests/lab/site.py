@@ -206,6 +206,11 @@ class Device:
         peers = self._ask("/peers", {"peers": []})["peers"]
         return {peer["device"]: peer for peer in peers}
 
+    def peers_ended(self) -> list[dict[str, Any]]:
+        """Why sessions of its agent ended so far."""
+        ended: list[dict[str, Any]] = self._ask("/peers", {"ended": []})["ended"]
+        return ended
+
     @property
     def last(self) -> Any:
         """What came of its agent's last check of the branch, None before."""

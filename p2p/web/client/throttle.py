@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 # So much may lie unread in all sockets together, as time at the rate.
 _UNREAD_SECONDS = 0.5
-_LEAST_UNREAD_BYTES = 8 << 10
-_USUAL_UNREAD_BYTES = 16 << 10
+# Less is full before it holds a window: then packets are lost.
+_LEAST_UNREAD_BYTES = 32 << 10
+_LEAST_CONNECTIONS = 2
 
 
 class Throttle:
@@ -57,7 +58,8 @@ class Throttle:
         rate = self._bucket.rate
         if rate is None:
             return most
-        return max(1, min(most, int(rate * _UNREAD_SECONDS / _USUAL_UNREAD_BYTES)))
+        fit = int(rate * _UNREAD_SECONDS / _LEAST_UNREAD_BYTES)
+        return min(most, max(_LEAST_CONNECTIONS, fit))
 
     def prepare(self, descriptor: int, connections: int) -> None:
         """Apply the settings to a socket, one of so many."""

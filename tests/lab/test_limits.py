@@ -1,0 +1,171 @@
+"""Limits of real agents, by the counters of the kernel and the packets on the wire."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conversation import Conversation
+from tests.lab.namespaces import Host
+from tests.lab.site import Device, Site, open_site, until
+from tests.pulls import command
+from tests.trees import MIB, random_tree
+
+pytestmark = pytest.mark.root
+MBIT = 125_000.0
+# A rate is kept so well over some seconds.
+TOLERANCE = 0.05
+PORT = 28727
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with open_site(tmp_path, uplink="100mbit", lan="100mbit") as made:
+        yield made
+
+
+def publish(site: Site, path: Path, size: int, files: int = 400) -> str:
+    random_tree(path / "tree", seed=7, files=files, size=size)
+    return site.publisher.commit(path / "tree")
+
+
+def start(device: Device, site: Site, limits: str, *options: str) -> None:
+    """Start an agent with these limits."""
+    (device.path / "agent.toml").write_text(f"[limits]\n{limits}\n")
+    device.start_agent(site, "--no-mdns", *options)
+    device.until_ready()
+
+
+def set_limits(device: Device, *settings: str) -> None:
+    """Give the command, as a person on the device would."""
+    config = device.path / "command.toml"
+    config.write_text(f'socket = "{device.path}/state/agent.sock"\n')
+    device.host.run(*command("limits", "set", *settings, f"--config={config}"))
+
+
+def rate(count: Callable[[], int], seconds: float) -> float:
+    """Bytes a second that a counter of the kernel counts meanwhile."""
+    before, began = count(), time.monotonic()
+    time.sleep(seconds)
+    return (count() - before) / (time.monotonic() - began)
+
+
+def watch_marks(host: Host) -> Conversation:
+    marks = Conversation(host.python("tests.lab.marks"))
+    marks.until("ready")
+    return marks
+
+
+def sent(marks: Conversation, family: str) -> dict[str, int]:
+    """How many packets of TCP were sent so far, by DSCP."""
+    marks.say()
+    found: dict[str, int] = marks.until("sent")[family]
+    return found
+
+
+def marked(marks: Conversation, family: str, count: Callable[[], bool]) -> set[str]:
+    """Which DSCPs packets carry that are sent until something is so."""
+    before = sent(marks, family)
+    until(count)
+    after = sent(marks, family)
+    return {dscp for dscp in after if after[dscp] != before.get(dscp, 0)}
+
+
+def until_moved(count: Callable[[], int], size: int) -> None:
+    begin = count()
+    until(lambda: count() >= begin + size)
+
+
+def test_neighbours_are_given_no_more_than_the_rate_at_low_priority(
+    site: Site, tmp_path: Path
+) -> None:
+    publish(site, tmp_path, 12 * MIB)
+    holder = site.holder("holder")
+    start(holder, site, 'upload = "2mbit"')
+    until(holder.has_pulled)
+    site.stop_origin()
+    one, two = site.devices(2)
+    for number, device in enumerate((holder, two)):
+        address = f"fd00::{number + 1}/64"
+        device.host.run("ip", "address", "add", address, "dev", "eth0", "nodad")
+    marks = watch_marks(holder.host)
+    start(one, site, "", f"--peer={holder.host.address}:{PORT}")
+    start(two, site, "", f"--peer=[fd00::1]:{PORT}")
+    count = holder.host.sent_bytes
+    until_moved(count, int(MBIT))
+    assert rate(count, 5) == pytest.approx(2 * MBIT, rel=TOLERANCE)
+    assert marked(marks, "4", lambda: True) <= {"1"}
+    set_limits(holder, "upload=8mbit", "dscp=CS1")
+    time.sleep(1)
+    assert rate(count, 3) == pytest.approx(8 * MBIT, rel=TOLERANCE)
+    for family in "46":
+        assert marked(marks, family, lambda: True) <= {"8"}
+        assert sent(marks, family)["1"] > 100
+        assert sent(marks, family)["8"] > 100
+    assert not holder.peers_ended()
+
+
+def test_the_origin_gives_no_more_than_the_rate(site: Site, tmp_path: Path) -> None:
+    publish(site, tmp_path, 16 * MIB)
+    device = site.device("device")
+    marks = watch_marks(device.host)
+    start(device, site, 'origin = "2mbit"')
+    until_moved(site.uplink_bytes, int(MBIT))
+    assert rate(site.uplink_bytes, 6) == pytest.approx(2 * MBIT, rel=TOLERANCE)
+    set_limits(device, "origin=8mbit")
+    time.sleep(1)
+    assert rate(site.uplink_bytes, 3) == pytest.approx(8 * MBIT, rel=TOLERANCE)
+    assert sent(marks, "4").keys() == {"1"}
+
+
+def test_a_low_rate_costs_patience_and_no_neighbour(site: Site, tmp_path: Path) -> None:
+    # One unit takes longer than after how much silence a neighbour is dropped.
+    commit = publish(site, tmp_path, 330_000, files=2)
+    holder = site.holder("holder")
+    start(holder, site, 'upload = "256kbit"')
+    until(holder.has_pulled)
+    site.stop_origin()
+    device = site.device("device")
+    start(device, site, "", f"--peer={holder.host.address}:{PORT}")
+    until(lambda: device.has(commit), lambda: device.log)
+    assert not device.peers_ended()
+    assert not holder.peers_ended()
+
+
+def test_slow_reading_costs_patience_and_no_neighbour(
+    site: Site, tmp_path: Path
+) -> None:
+    commit = publish(site, tmp_path, 330_000, files=2)
+    holders = [site.holder("hold0"), site.holder("hold1")]
+    for holder in holders:
+        start(holder, site, "")
+    until(lambda: all(holder.has_pulled() for holder in holders))
+    site.stop_origin()
+    device = site.device("device")
+    peers = [f"--peer={holder.host.address}:{PORT}" for holder in holders]
+    start(device, site, 'download = "256kbit"', *peers)
+    begin, began = device.host.received_bytes(), time.monotonic()
+    until(lambda: device.has(commit), lambda: device.log)
+    came = device.host.received_bytes() - begin
+    assert came < 700_000  # little was given up and asked for again
+    assert came / (time.monotonic() - began) < 256_000 / 8 * (1 + TOLERANCE)
+    for each in (device, *holders):
+        assert not each.peers_ended()
+
+
+def test_metered_networks_are_left_alone_until_that_is_allowed(
+    site: Site, tmp_path: Path
+) -> None:
+    commit = publish(site, tmp_path, 200_000, files=20)
+    device = site.device("device")
+    start(device, site, 'metered-interfaces = ["eth*"]')
+    until(lambda: device.last is not None)
+    assert device.last["error"] == "NoSourceError"
+    assert "eth0 is metered" in device.last["message"]
+    set_limits(device, "metered=use")
+    until(lambda: device.has(commit))
+    assert os.path.isdir(device.repo)
+    assert json.dumps(device.status()["problems"]) == "[]"
