@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2p.swarm import event as e
 from p2p.swarm.action import Blame, DropPeer
-from p2p.swarm.bits import less, pack, span
+from p2p.swarm.bits import less, pack, span, unite
 from p2p.swarm.hearsay import take_large, take_sizes
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.liveness import note_life
@@ -83,7 +83,7 @@ def have_changed(parts: Parts, event: e.HaveChanged, now: float) -> None:
         neighbour.mapped[event.mapped] = None
     fresh = less(bits, neighbour.announced) & site.catalogue.having(State.OPEN)
     if fresh:
-        _believe(parts, neighbour, site.catalogue.expect_sum(fresh), now)
+        _credit_fresh(parts, neighbour, fresh, now)
     neighbour.announce(bits)
     parts.lane.leave_to_neighbours(bits, now)
     is_useful = fresh and parts.demand.has_room(neighbour, now)
@@ -97,7 +97,9 @@ def _units(parts: Parts, neighbour: Neighbour, had: e.UnitsHad) -> int:
     if item is None:
         return 0
     split = parts.splits.get(item)
-    units = had.units & span(0, parts.site.tuning.max_units)
+    units = had.units
+    if units.bit_length() > parts.site.tuning.max_units:
+        units &= span(0, parts.site.tuning.max_units)
     neighbour.lists = less(neighbour.lists, 1 << item)
     if units:
         neighbour.lists |= 1 << item
@@ -120,7 +122,16 @@ def _credit(parts: Parts, neighbour: Neighbour, bits: int, now: float) -> None:
     site = parts.site
     fresh = less(bits, neighbour.announced) & site.catalogue.having(State.OPEN)
     if fresh:
-        _believe(parts, neighbour, site.catalogue.expect_sum(fresh), now)
+        _credit_fresh(parts, neighbour, fresh, now)
+
+
+def _credit_fresh(parts: Parts, neighbour: Neighbour, fresh: int, now: float) -> None:
+    site = parts.site
+    _believe(parts, neighbour, site.catalogue.expect_sum(fresh), now)
+    member = site.members.get(neighbour.id)
+    if member is not None:
+        others = unite(one.announced for one in site.neighbours.values())
+        parts.lane.suspicion.brought(less(fresh, others), member, now)
 
 
 def _believe(parts: Parts, neighbour: Neighbour, size: int, now: float) -> None:

@@ -21,11 +21,14 @@ from p2p.swarm.neighbour import Kind, Neighbour, Request
 from p2p.swarm.ownership import Ownership, Shard
 from p2p.swarm.patience import Patience
 from p2p.swarm.site import Fetch, Site
+from p2p.swarm.suspicion import Suspicion
 
 # A fetch that gave nothing for so long is left to a neighbour who has the object.
 _IDLE_FETCH = 2.0
 # Who is so far ahead with an object that another fetches too finishes it.
 _CLOSE_BYTES = 512 << 10
+# So long a neighbour may give nothing of what we asked it for.
+_PROOF_SECONDS = 1.0
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
 
@@ -59,11 +62,13 @@ class Lane:
         self.refused: dict[int, Refusal] = {}
         self.patience = Patience(tuning.patience + spread)
         self.ownership = Ownership(site)
+        self.suspicion = Suspicion(site, self.ownership)
         self._site = site
         self._splits = splits
         self._objects = Meter()
         self._bytes = Meter()
         self._won = 0.0
+        self._moved = 0.0
         self._thaw = 0
         self._dry: tuple[int, int, int] | None = None
         self._wake: float | None = None
@@ -83,7 +88,7 @@ class Lane:
         """Note how much of an object came so far."""
         self._bytes.add(max(0, byte_count - fetch.byte_count), now)
         fetch.byte_count = max(fetch.byte_count, byte_count)
-        fetch.moved = now
+        fetch.moved = self._moved = now
 
     def end(self, item: int, now: float) -> Fetch | None:
         """Forget a fetch that is over; None if it was not open."""
@@ -164,7 +169,7 @@ class Lane:
         """Leave to neighbours what the origin does not get on with."""
         fetches = self._site.fetches.values()
         if any(now - fetch.moved > _IDLE_FETCH for fetch in fetches):
-            self.leave_to_neighbours(self._site.held_by_others(now), now)
+            self.leave_to_neighbours(self._held(now), now)
 
     # -- what to do ----------------------------------------------------------------
 
@@ -186,6 +191,9 @@ class Lane:
             self._loud_from = inf
             return
         self._is_hushed = self._listen(now)
+        if self.ownership.is_member and self.suspicion.is_due(now):
+            self.suspicion.review(self._needed(now), self._moved, now)
+            self._dry = None
         has_own = self._fetch_ours(now)
         unfinished = site.catalogue.having(State.OPEN, State.ASKED, State.SPLIT)
         self._account(now, waiting=bool(unfinished) and not has_own)
@@ -231,6 +239,8 @@ class Lane:
         if site.origin is not OriginState.OK:
             return None
         times = [self.patience.deadline(), self._wake]
+        if self.ownership.is_member:
+            times.append(self.suspicion.deadline())
         if self._is_hushed:
             times.append(self._loud_from)
         return min((time for time in times if time is not None), default=None)
@@ -329,7 +339,7 @@ class Lane:
         site = self._site
         catalogue = site.catalogue
         self._wake = None
-        held = site.held_by_others(now)
+        held = self._held(now)
         bits = less(catalogue.having(State.OPEN), catalogue.units)
         bits = less(bits, held) | self._splits.orphans(held)
         if not bits:
@@ -341,6 +351,24 @@ class Lane:
                     bits = less(bits, self._fetched_by(member))
                     self._wake_at([expiry])
         return less(bits, self._resting(now))
+
+    def _held(self, now: float) -> int:
+        """Return what neighbours will give us, as far as they keep their word.
+
+        A claim stops us from fetching, so it is believed only for a moment from whoever
+        is asked and gives nothing.
+        """
+        bits = 0
+        for neighbour in self._site.neighbours.values():
+            if not neighbour.is_live or neighbour.is_doubtful or neighbour.stalls:
+                continue
+            if neighbour.waiting:
+                expiry = max(neighbour.fed, neighbour.shrunk) + _PROOF_SECONDS
+                if now >= expiry:
+                    continue
+                self._wake_at([expiry])
+            bits |= neighbour.offers(now)
+        return bits
 
     def _fetched_by(self, member: Member) -> int:
         """Return the single objects that a member says it is fetching."""

@@ -59,6 +59,7 @@ class Split:
     Attributes:
         item: the object.
         first, count: its units' items.
+        bits: all of them.
         listed: how many of them have hashes yet.
         author: who signed the hashes; None if the publisher did.
         struck: who has the object and gave a unit that disagrees with them.
@@ -78,11 +79,10 @@ class Split:
     denied: dict[DeviceId, None] = field(default_factory=dict)
     moved: float = 0.0
     taken: int = 0
+    bits: int = field(init=False)
 
-    @property
-    def bits(self) -> int:
-        """All units."""
-        return span(self.first, self.count)
+    def __post_init__(self) -> None:
+        self.bits = span(self.first, self.count)
 
     @property
     def listed_bits(self) -> int:

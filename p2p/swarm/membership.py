@@ -32,7 +32,9 @@ class Member:
         lost: when its session to us ended, None if it is up or never was.
         progressed: when it last got something we need.
         credited: bytes of progress that were believed.
-        is_counted_on: whether others wait for what it is to fetch.
+        proved: when it last did what it is to do there.
+        is_counted_on: whether it is there, so that others wait for what it is to fetch.
+        stands: whether it gets on with nothing though others do.
 
     """
 
@@ -46,6 +48,8 @@ class Member:
     lost: float | None = None
     progressed: float = 0.0
     credited: int = 0
+    proved: float = 0.0
+    stands: bool = False
     is_counted_on: bool = True
 
     def __repr__(self) -> str:

@@ -96,6 +96,7 @@ class Shard:
         item: that object, or -1.
         mine: our score.
         owner: the score of who owns it.
+        owner_id: who that is.
         above: how many come before us and are counted on.
         is_orphan: whether its owner is not counted on.
         claimed: those of our commits whose objects one of those before us wants.
@@ -106,6 +107,7 @@ class Shard:
     item: int
     mine: int
     owner: int
+    owner_id: DeviceId
     above: int
     is_orphan: bool
     claimed: tuple[Checksum, ...]
@@ -146,6 +148,8 @@ class Ownership:
         self._takers: tuple[DeviceId, ...] = ()
         self._mine: bytes | None = None
         self._preferred = (-1, 0)
+        self._owned: dict[DeviceId, int] = {}
+        self._owned_size = -1
 
     def __repr__(self) -> str:
         return f"<Ownership {len(self.own)} of {len(self.late)} shards>"
@@ -171,6 +175,7 @@ class Ownership:
         own = (shard for shard in shards if len(shard.claimed) < len(commits))
         self.own = sorted(own, key=Shard.own_order) if self.is_member else []
         self.late = sorted(shards, key=Shard.late_order)
+        self._owned_size = -1
         return True
 
     def _candidates(self, commits: tuple[Checksum, ...]) -> tuple[Fetcher, ...]:
@@ -224,7 +229,7 @@ class Ownership:
         tags = {commit_tag(commit): commit for commit in commits}
         wants = [tuple(tags[tag] for tag in one.wants if tag in tags) for one in others]
         live = [one.is_live for one in others]
-        ranking = _Ranking(live, wants, commits, is_member=self.is_member)
+        ranking = _Ranking(ids, me, live, wants, commits, is_member=self.is_member)
         tables = [bucket_scores(device) for device in ids]
         mine = bucket_scores(me)
         sharing = (*ids, me) if self.is_member or not ids else ids
@@ -247,6 +252,17 @@ class Ownership:
             if sizes[item] > bound:
                 bits |= 1 << item
         return bits
+
+    def owned_by(self, device: DeviceId) -> int:
+        """Return the objects of the shards that a device owns."""
+        size = len(self._site.catalogue)
+        if self._owned_size != size:
+            self._owned_size = size
+            self._owned = {}
+            for shard in self.late:
+                owned = self._owned.get(shard.owner_id, 0)
+                self._owned[shard.owner_id] = owned | self.items(shard)
+        return self._owned.get(device, 0)
 
     @property
     def preferred(self) -> int:
@@ -293,21 +309,24 @@ def share_evenly(devices: tuple[DeviceId, ...]) -> tuple[int, ...]:
     """
     room = [-(-256 // len(devices))] * len(devices)
     owners = [-1] * 256
-    pairs = sorted(
-        (-score, bucket, member)
-        for member, device in enumerate(devices)
-        for bucket, score in enumerate(bucket_scores(device))
-    )
-    for _, bucket, member in pairs:
+    left = 256
+    scores = [score for device in devices for score in bucket_scores(device)]
+    for pair in sorted(range(len(scores)), key=scores.__getitem__, reverse=True):
+        member, bucket = divmod(pair, 256)
         if owners[bucket] < 0 and room[member]:
             owners[bucket] = member
             room[member] -= 1
+            left -= 1
+            if not left:
+                break
     return tuple(owners)
 
 
 class _Ranking(NamedTuple):
     """What is the same for all shards: the others, and our commits."""
 
+    ids: tuple[DeviceId, ...]
+    me: DeviceId
     live: list[bool]
     wants: list[tuple[Checksum, ...]]
     commits: tuple[Checksum, ...]
@@ -330,6 +349,7 @@ class _Ranking(NamedTuple):
             item=key[1],
             mine=mine,
             owner=mine if is_ours else scores[owner],
+            owner_id=self.me if is_ours else self.ids[owner],
             above=len(above),
             is_orphan=not is_ours and not self.live[owner],
             claimed=tuple(commit for commit in self.commits if commit in theirs),

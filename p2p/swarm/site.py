@@ -291,7 +291,7 @@ class Site:
         """Tell whether we wait for what a member is to fetch."""
         neighbour = self.neighbours.get(member.id)
         is_suspect = neighbour is not None and neighbour.is_suspect
-        return member.is_counted_on and not is_suspect
+        return member.is_counted_on and not (is_suspect or member.stands)
 
     def held_by_others(self, now: float) -> int:
         """Return the items that a neighbour would give us in reasonable time."""

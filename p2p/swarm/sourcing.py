@@ -36,7 +36,7 @@ def member_said(parts: Parts, event: e.MemberSaid, now: float) -> None:
     gained = min(gained, allowed)
     if gained > 0:
         member.credited += gained
-        member.progressed = now
+        member.progressed = member.proved = now
         parts.lane.win(gained)
     if site.is_counted_on(member):
         parts.lane.yield_to(member)
