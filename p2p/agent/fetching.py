@@ -268,12 +268,13 @@ class Fetching:
     def _assemble(self, name: ObjectName) -> None:
         size = self._scratch.size(name)
         self.from_peers.add(size)
-        self._assembled.add(name)
         if name.type is ObjectType.FILE:
+            self._assembled.add(name)
             self._stager.add_file(name, size, self._scratch.pieces(name))
             return
         data = b"".join(self._scratch.pieces(name))
         if self._read_directory(name, data):
+            self._assembled.add(name)
             self._stager.add(name, Form.CANONICAL, data, credit=False)
 
     def staged(self, outcome: Outcome) -> None:
@@ -289,10 +290,15 @@ class Fetching:
             self.tell(e.ObjectsVerified(outcome.staged))
         if self._origin is not None:
             self._origin.consumed(outcome.consumed)
-        self.arrived(outcome.staged)
+        self._note_staged(outcome.staged)
 
-    def arrived(self, names: Sequence[ObjectName]) -> None:
-        """Take note that these are staged, whoever brought them."""
+    def copied(self, names: Sequence[ObjectName]) -> None:
+        """Take note that these were staged from elsewhere on this machine."""
+        self._note_staged(names)
+        # The scheduler knows nothing of them, and who has a map asks for no other.
+        self._neighbours.announce(a.AnnounceHave(tuple(names)))
+
+    def _note_staged(self, names: Sequence[ObjectName]) -> None:
         if names:
             self._verified(names)
             if self._survey.all_named and not self._survey.awaited_directories:

@@ -180,7 +180,7 @@ class Pull:
             self._request.caches,
             survey=self._survey,
             writer=self._writer,
-            arrived=fetching.arrived,
+            arrived=fetching.copied,
             missed=lambda: fetching.want(commit),
         )
         async with trio.open_nursery() as nursery:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from p2p.wire import messages as m
 from p2p.wire.bitmap import unpack
 from p2p.wire.hashes import statement
 from p2p.wire.limits import MAX_PAGE_HASHES, UNIT_BYTES
-from tests.agent.devices import REF, Publisher, Puller, puller
+from tests.agent.devices import REF, Publisher, Puller, puller, sharing
 from tests.agent.test_serving import Client, client_of
 from tests.hostile.scene import NOWHERE, assert_whole, until
 from tests.hostile.test_content import MakesUp
@@ -111,11 +111,16 @@ def row(tmp_path: Path) -> Row:
     return Row(tmp_path, publisher, commit, large)
 
 
-def faults(device: Puller) -> list[int]:
-    """Return how often each neighbour of a device broke its word, as that sees it."""
+def fetching_of(device: Puller) -> Fetching:
+    """Return what fetches objects for a device now."""
     fetching = device.meeting.neighbours.listening
     assert isinstance(fetching, Fetching)
-    site = fetching.scheduler._parts.site
+    return fetching
+
+
+def faults(device: Puller) -> list[int]:
+    """Return how often each neighbour of a device broke its word, as that sees it."""
+    site = fetching_of(device).scheduler._parts.site
     return [neighbour.faults for neighbour in site.neighbours.values()]
 
 
@@ -175,6 +180,42 @@ async def test_who_loses_its_relay_goes_on_with_the_units_it_has(row: Row) -> No
             nursery.cancel_scope.cancel()
     assert_whole(cleo, row.commit)
     assert anna.given - given <= UNITS - anna.most + 2
+
+
+async def test_who_want_the_same_at_once_have_it_from_each_other(row: Row) -> None:
+    """Four devices that meet each other and one that has it."""
+    count = 4
+    repos = [row.device(f"device{number}") for number in range(count)]
+    async with AsyncExitStack() as stack:
+        anna = await stack.enter_async_context(sharing(row.publisher.repo))
+        devices: list[Puller] = []
+        for repo in repos:
+            ports = [anna.port, *(other.meeting.port for other in devices)]
+            device = await stack.enter_async_context(row.puller(repo, *ports))
+            devices.append(device)
+        for device in devices:
+            neighbours = device.meeting.neighbours
+            await until(lambda met=neighbours: len(met) == count)  # type: ignore[misc]
+        blamed: list[int] = []
+
+        async def run(device: Puller) -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(device.run)
+                await until(row.begun(device))
+                fetching = fetching_of(device)
+            site = fetching.scheduler._parts.site
+            blamed.extend(neighbour.faults for neighbour in site.neighbours.values())
+            assert site.tally.duplicate <= 2 * UNIT_BYTES
+
+        async with trio.open_nursery() as nursery:
+            for device in devices:
+                nursery.start_soon(run, device)
+        assert len(blamed) == count * count
+        assert not any(blamed)
+        given = sum(met.server.served_bytes for met in anna.neighbours)
+        assert given < 3 * UNITS * UNIT_BYTES
+    for repo in repos:
+        assert_whole(repo, row.commit)
 
 
 class Forger(MakesUp):
