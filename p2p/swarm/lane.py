@@ -29,6 +29,10 @@ _IDLE_FETCH = 2.0
 _CLOSE_BYTES = 512 << 10
 # So long a neighbour may give nothing of what we asked it for.
 _PROOF_SECONDS = 1.0
+# How much is asked for at once before its rate is known.
+_AHEAD_BYTES = 256 << 10
+# After so many more objects it is looked how much is asked for.
+_CHECKED = 8
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
 
@@ -215,7 +219,8 @@ class Lane:
         company = (len(site.neighbours), site.members.version)
         if company != self._company:
             self._company = company
-            if now < self._began + tuning.longest_hush:
+            is_beginning = now < self._began + tuning.longest_hush
+            if is_beginning and self._loud_from < inf:
                 self._loud_from = now + tuning.hush
         return now < self._loud_from
 
@@ -291,6 +296,8 @@ class Lane:
                 for item in each(items(shard) & part):
                     if started == room:
                         return started
+                    if started and started % _CHECKED == 0 and self._room() <= 0:
+                        return started
                     if is_streaming and shard.item >= 0:
                         continue
                     if item in self._site.fetches:
@@ -331,6 +338,13 @@ class Lane:
         if self._is_hushed:
             return 1 - len(site.fetches)
         wished = int(site.tuning.window * self._objects.rate())
+        # Many small directories that came quickly say nothing of the content.
+        left = sum(
+            max(0, site.catalogue.expect_bytes(item) - fetch.byte_count)
+            for item, fetch in site.fetches.items()
+        )
+        if left > max(_AHEAD_BYTES, 2 * site.tuning.window * self._bytes.rate()):
+            wished = 0
         wished = max(wished, site.tuning.origin_least)
         return min(wished, site.limits.origin_requests) - len(site.fetches)
 

@@ -9,7 +9,7 @@ from p2p.swarm import event as e
 from p2p.swarm.ownership import rank
 from p2p.wire.messages import DeviceId, Held
 from p2p.wire.record import Active, Claim, commit_tag, object_lease
-from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, Rig, files, one, only
+from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, Rig, dirtrees, files, one, only
 
 
 def fetching() -> Rig:
@@ -124,3 +124,17 @@ def test_a_few_help_out_once_a_committee_does_nothing_and_then_everybody(
     assert not only(rig.log, a.FetchFromOrigin)
     assert not only(rig.wait(least - 0.1), a.FetchFromOrigin)
     assert only(rig.wait(most - least + 0.2), a.FetchFromOrigin)
+
+
+def test_content_is_not_asked_for_far_ahead_because_directories_came_quickly() -> None:
+    rig = Rig(origin=e.OriginState.OK)
+    rig.tell(e.Wanted(COMMIT, dirtrees(400)))
+    rig.wait(0.6)
+    for _ in range(400):
+        name = rig.parts.site.name(next(iter(rig.parts.site.fetches)))
+        rig.now += 0.001
+        rig.tell(e.OriginDelivered(name, 500))
+        rig.verify(name)
+    assert rig.scheduler.is_complete
+    rig.want(files(400))
+    assert 8 <= len(rig.parts.site.fetches) <= 24
