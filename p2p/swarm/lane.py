@@ -77,6 +77,7 @@ class Lane:
         self._dry: tuple[int, int, int] | None = None
         self._wake: float | None = None
         self._company = (0, 0)
+        self._is_paused = False
         self._began = 0.0
         self._loud_from = inf
         self._is_hushed = False
@@ -195,6 +196,12 @@ class Lane:
             self._loud_from = inf
             return
         self._is_hushed = self._listen(now)
+        self._is_paused = now < site.members.busy_until and not self.patience.is_spent
+        if self._is_paused:
+            # It told a member to come back later, and we come from the same place.
+            self._account(now, waiting=bool(site.catalogue.having(State.OPEN)))
+            self._dry = self._wake = None
+            return
         if self.ownership.is_member and self.suspicion.is_due(now):
             self.suspicion.review(self._needed(now), self._moved, now)
             self._dry = None
@@ -243,6 +250,10 @@ class Lane:
             return site.origin_until
         if site.origin is not OriginState.OK:
             return None
+        if self._is_paused:
+            patience = self.patience.deadline()
+            until = site.members.busy_until
+            return until if patience is None else min(until, patience)
         times = [self.patience.deadline(), self._wake]
         if self.ownership.is_member:
             times.append(self.suspicion.deadline())

@@ -14,6 +14,8 @@ from math import inf
 from p2p.wire.messages import DeviceId
 from p2p.wire.record import Claim, CommitTag, Lease, OriginState
 
+# One member must not stop a site for long.
+_LONGEST_BUSY = 60.0
 # More are not kept; `gossip` knows no more either.
 _MAX_MEMBERS = 4096
 
@@ -76,11 +78,13 @@ class Members:
 
     Attributes:
         version: grows whenever it changes who is a candidate, or counted on.
+        busy_until: until when the origin wants to be left alone, as members say.
 
     """
 
     def __init__(self, suspicion: float) -> None:
         self.version = 0
+        self.busy_until = 0.0
         self._suspicion = suspicion
         self._members: dict[DeviceId, Member] = {}
         self._due = inf
@@ -113,8 +117,20 @@ class Members:
         member.is_counted_on = now < member.silent_at(self._suspicion)
         if before != (member.wants, member.origin, member.is_counted_on):
             self.version += 1
+        if OriginState.BUSY in {before[1], member.origin}:
+            self.busy_until = self._find_busy_until()
         self._due = min(self._due, member.silent_at(self._suspicion))
         return member
+
+    def _find_busy_until(self) -> float:
+        return max(
+            (
+                min(member.origin_until, member.heard + _LONGEST_BUSY)
+                for member in self._members.values()
+                if member.origin is OriginState.BUSY
+            ),
+            default=0.0,
+        )
 
     def gone(self, who: DeviceId) -> None:
         """Forget a member."""

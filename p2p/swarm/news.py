@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from math import ceil, inf
 
-from p2p.ostree.objects import Checksum, ObjectName
+from p2p.ostree.objects import Checksum, ObjectName, raw
 from p2p.swarm.action import AnnounceHave, AnnounceMember
 from p2p.swarm.bits import less
 from p2p.swarm.event import OriginState
 from p2p.swarm.lifecycle import State
 from p2p.swarm.site import Fetch, Site
 from p2p.wire.limits import MAX_CLAIM_COMMITS, MAX_CLAIM_LEASES, MAX_WAIT_MILLISECONDS
-from p2p.wire.record import Active, Claim, commit_tag, object_lease
+from p2p.wire.record import Active, Claim, bucket_lease, commit_tag, object_lease
 
 MAX_BUSY_SECONDS = MAX_WAIT_MILLISECONDS // 1000
 # Who fetches what is shorter is known well enough by whose lease it is.
@@ -35,6 +35,8 @@ class News:
         self._state: object = None
         self._report = 0.0
         self._progress = 0.0
+        self._fetched = -inf
+        self._lease = bucket_lease(0)
 
     def add_objects(self, names: list[ObjectName], now: float) -> None:
         """Note objects that can be served from now on."""
@@ -64,6 +66,11 @@ class News:
         site = self._site
         self._report = now + site.tuning.report
         self._state = self._our_state()
+        if site.fetches:
+            if now >= self._fetched + site.tuning.progress:
+                first = site.name(next(iter(site.fetches)))
+                self._lease = bucket_lease(raw(first.checksum)[0])
+            self._fetched = now
         long = [
             Active(object_lease(site.name(item).checksum), fetch.byte_count)
             for item, fetch in site.fetches.items()
@@ -71,6 +78,9 @@ class News:
             and not fetch.cancelled
             and self._is_long(item, fetch)
         ]
+        if not long and now < self._fetched + site.tuning.progress:
+            # That we fetch at all is known, and who falls silent is missed.
+            long = [Active(self._lease, 0)]
         claim = Claim(
             wants=tuple([commit_tag(commit) for commit in self._wanted()]),
             origin=site.origin,

@@ -138,3 +138,44 @@ def test_content_is_not_asked_for_far_ahead_because_directories_came_quickly() -
     assert rig.scheduler.is_complete
     rig.want(files(400))
     assert 8 <= len(rig.parts.site.fetches) <= 24
+
+
+def test_a_pause_that_the_origin_asks_a_member_for_is_kept_by_all() -> None:
+    rig, name = started()
+    busy = Claim(wants=WANTS, origin=e.OriginState.BUSY, busy_seconds=4)
+    rig.tell(e.MemberSaid(ANNA, busy))
+    rig.tell(e.OriginDelivered(name, 1000))
+    assert not only(rig.wait(3.9), a.FetchFromOrigin)
+    assert only(rig.wait(0.7), a.FetchFromOrigin)
+
+
+def test_a_pause_is_over_when_the_member_says_so() -> None:
+    rig, name = started()
+    busy = Claim(wants=WANTS, origin=e.OriginState.BUSY, busy_seconds=60)
+    rig.tell(e.MemberSaid(ANNA, busy))
+    rig.tell(e.OriginDelivered(name, 1000))
+    assert not only(rig.wait(2), a.FetchFromOrigin)
+    assert only(rig.tell(said(ANNA)), a.FetchFromOrigin)
+
+
+def test_a_member_that_always_asks_for_a_pause_costs_us_our_patience_once() -> None:
+    rig, name = started()
+    rig.tell(e.OriginDelivered(name, 1000))
+    busy = Claim(wants=WANTS, origin=e.OriginState.BUSY, busy_seconds=3600)
+    fetched = 0
+    for _ in range(30):
+        rig.tell(e.MemberSaid(ANNA, busy))
+        fetched += len(only(rig.wait(1.0), a.FetchFromOrigin))
+    assert fetched
+
+
+def test_who_fetches_says_so_until_it_is_through() -> None:
+    rig, name = started()
+    rig.wait(0.3)
+    claims = [action.claim for action in only(rig.log, a.AnnounceMember)]
+    assert [len(claim.active) for claim in claims] == [1]
+    rig.tell(e.OriginStateChanged(e.OriginState.NO))
+    rig.tell(e.OriginFailed(name, e.Failure.TRANSIENT))
+    rig.wait(3.0)
+    last = only(rig.log, a.AnnounceMember)[-1].claim
+    assert (last.active, last.origin) == ((), e.OriginState.NO)
