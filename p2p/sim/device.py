@@ -17,7 +17,7 @@ from p2p.sim.giver import (
 )
 from p2p.sim.membership import Membership
 from p2p.sim.network import Network
-from p2p.sim.origin import Abort, Get, Got
+from p2p.sim.origin import Abort, Get, Got, Pace
 from p2p.sim.timeline import Timeline
 from p2p.sim.tree import Tree
 from p2p.swarm import action as a
@@ -317,7 +317,11 @@ class Device:
 
     def _tell(
         self,
-        action: a.FetchFromOrigin | a.CancelOrigin | a.AnnounceHave | a.AnnounceMember,
+        action: a.FetchFromOrigin
+        | a.CancelOrigin
+        | a.ShareOrigin
+        | a.AnnounceHave
+        | a.AnnounceMember,
     ) -> None:
         match action:
             case a.FetchFromOrigin(name):
@@ -326,13 +330,15 @@ class Device:
             case a.CancelOrigin(name):
                 self._fetch(Abort(name))
                 self._timeline.after(0.0, lambda: self._cancelled(name))
+            case a.ShareOrigin(rate):
+                self._fetch(Pace(rate))
             case a.AnnounceHave(names, arriving):
                 units = self.store.had(arriving)
                 self._announce(e.HaveChanged(self.id, names, units))
             case a.AnnounceMember(claim):
                 self.membership.claim(claim)
 
-    def _fetch(self, message: Get | Abort) -> None:
+    def _fetch(self, message: Get | Abort | Pace) -> None:
         if self._origin is not None:
             self._network.send(self.id, self._origin, message, 200)
 

@@ -78,7 +78,7 @@ class VirtualSite:
         self._tuning = tuning
         self._waiting = 0
         if wan is not None:
-            self.origin = OriginServer(device_id("origin"), self.network)
+            self.origin = OriginServer(device_id("origin"), self.network, self.timeline)
             self.network.add(Host(self.origin.id, self.origin, wan, wan))
 
     def add(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from p2p.sim.giver import Answer
 from p2p.sim.link import SLICE_HEAD_BYTES
-from p2p.sim.origin import Abort, Get, Got
+from p2p.sim.origin import Abort, Get, Got, Pace
 from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.wire.layout import encode
@@ -50,6 +50,8 @@ def frame_bytes(message: object) -> int | None:
             return _FRAME_BYTES + len(encode(message))
         case Get() | Abort():
             return _GET_BYTES
+        case Pace():
+            return 0
         case Got():
             return _GOT_BYTES
         case _:

@@ -162,6 +162,13 @@ class CancelOrigin:
     name: ObjectName
 
 
+@dataclass(frozen=True, slots=True)
+class ShareOrigin:
+    """Fetch at no more than these bytes/s from now on: our part of the site's rate."""
+
+    rate: float | None
+
+
 # -- what others should know -------------------------------------------------------
 
 
@@ -219,6 +226,7 @@ Action = (
     | DiscardUnits
     | FetchFromOrigin
     | CancelOrigin
+    | ShareOrigin
     | AnnounceHave
     | AnnounceMember
     | ReportStuck

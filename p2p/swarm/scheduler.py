@@ -36,6 +36,7 @@ from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm import delivery, knowing, sourcing
 from p2p.swarm import event as e
 from p2p.swarm.action import Action
+from p2p.swarm.allotment import Allotment
 from p2p.swarm.catalogue import Catalogue
 from p2p.swarm.demand import Demand
 from p2p.swarm.inquiry import Inquiry
@@ -127,6 +128,7 @@ class Scheduler:
         demand = Demand(site, splits, lane.ownership)
         self._parts = Parts(site, splits, lane, demand, News(site))
         self._inquiry = Inquiry(site)
+        self._allotment = Allotment(site)
         self._stuck = Stuck(site, splits, lane)
         self._reviewed = 0.0
         self._timeout = inf
@@ -162,6 +164,7 @@ class Scheduler:
         parts.demand.run(now)
         parts.lane.run(now)
         parts.news.run(now)
+        self._allotment.run()
         self._stuck.run(now)
         self._timeout = self._find_timeout(now)
         out = site.out

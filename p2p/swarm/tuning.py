@@ -17,6 +17,7 @@ class Limits:
         origin_requests: how many objects the origin is asked for at once.
         download_rate: bytes/s that are read from all neighbours together at most;
             who waits for us to read is neither slow nor silent.
+        origin_rate: bytes/s at which the whole site may fetch from the origin.
 
     """
 
@@ -24,6 +25,7 @@ class Limits:
     backlog_bytes: int = 32 * UNIT_BYTES
     origin_requests: int = 256
     download_rate: float | None = None
+    origin_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
