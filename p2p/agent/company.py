@@ -133,12 +133,14 @@ class Company:
         if self.sharing is None:
             return
         for ref, collection, commit in heads:
-            if not self.sharing.complete(commit):
-                shared = await trio.to_thread.run_sync(
-                    self.sharing.load_complete, commit
-                )
-                self.sharing.add(shared)
+            await self.share_commit(commit)
             self.sharing.add_ref(ref, collection, commit)
+
+    async def share_commit(self, commit: Checksum) -> None:
+        """Share a complete commit that no ref names any more."""
+        if self.sharing is not None and not self.sharing.complete(commit):
+            load = self.sharing.load_complete
+            self.sharing.add(await trio.to_thread.run_sync(load, commit))
 
 
 def _swarm_limits(traffic: Traffic) -> Limits:

@@ -141,6 +141,12 @@ class Agent:
                 # It is not given to anybody, and the next pull repairs it.
                 refspec = branch.follow.refspec
                 _log.warning("%s is not shared: %s", refspec, error)
+        try:
+            old = await trio.to_thread.run_sync(self._following.shareable_old, repo)
+            for commit in old:
+                await meeting.company.share_commit(commit)
+        except Error as error:
+            _log.warning("what is kept is not shared: %s", error)
 
     # -- commands ------------------------------------------------------------------
 
@@ -380,9 +386,9 @@ async def run_agent(
             fetcher=fetcher,
             deploying=deploying,
             rng=random.Random(),  # noqa: S311  it spreads polls, no more
-            uplink=lambda: limiting.uplink,
+            rules=limiting,
         )
-        limiting.subscribe(following.uplink_changed)
+        limiting.subscribe(following.limits_changed)
         agent = Agent(
             config,
             state=state,

@@ -13,19 +13,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
 from p2p.agent.company import Company
 from p2p.agent.config import AgentConfig, Follow
 from p2p.agent.deploying import Deploying
+from p2p.agent.limits import Limits
 from p2p.agent.pull import Pull, PullStatus
 from p2p.agent.request import PullRequest, Wanted
 from p2p.agent.state import StateFile, Update
 from p2p.agent.writing import Writer
 from p2p.errors import Error, NoSourceError
+from p2p.ostree.cache import kept_commits
 from p2p.ostree.config import RemoteConfig
 from p2p.ostree.disk import disk_error
+from p2p.ostree.messages import Keep
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
@@ -81,6 +85,20 @@ class Branch:
     replaced: str | None = None
 
 
+class Rules(Protocol):
+    """What an operator allows; may change at any time."""
+
+    @property
+    def uplink(self) -> str:
+        """Why nothing is fetched from origins now; "" if it is."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What is limited how."""
+        ...
+
+
 class Following:
     """The followed branches of one agent, and the task that checks them."""
 
@@ -93,7 +111,7 @@ class Following:
         fetcher: Fetcher,
         deploying: Deploying,
         rng: random.Random,
-        uplink: Callable[[], str] = str,
+        rules: Rules,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Follow what the configuration and the state say.
@@ -105,7 +123,7 @@ class Following:
             fetcher: for origins.
             deploying: carries out deployments.
             rng: spreads polls.
-            uplink: says why origins must not be asked; "" if they may.
+            rules: what is allowed.
             now: the time in seconds since 1970.
 
         """
@@ -115,8 +133,11 @@ class Following:
         self._fetcher = fetcher
         self._deploying = deploying
         self._rng = rng
-        self._uplink = uplink
-        self._without_origin = uplink()
+        self._rules = rules
+        self._without_origin = rules.uplink
+        # How much was last allowed, and what is kept then.
+        self._cached: int | None = None
+        self._kept: frozenset[Checksum] = frozenset()
         self._checking = trio.CancelScope()
         self._now = now
         self._changed = trio.Event()
@@ -175,10 +196,11 @@ class Following:
             if branch.head != held.commit:
                 self.check(branch, within=NEWS_SECONDS, rest=REST_SECONDS)
 
-    def uplink_changed(self) -> None:
-        """Begin anew what runs, if origins may be asked that might not, or no more."""
-        if self._without_origin != self._uplink():
-            self._without_origin = self._uplink()
+    def limits_changed(self) -> None:
+        """Keep to other limits: begin anew if origins may be asked, or no more."""
+        self._changed.set()
+        if self._without_origin != self._rules.uplink:
+            self._without_origin = self._rules.uplink
             self._checking.cancel()
             for branch in self._branches.values():
                 self.check(branch)
@@ -188,6 +210,8 @@ class Following:
     async def run(self, company: Company | None) -> None:
         """Check branches as they are due, until cancelled; alone without company."""
         while True:
+            if self._rules.limits.cache != self._cached:
+                await self._keep(None, company)
             branch = min(self._branches.values(), key=_due, default=None)
             due = math.inf if branch is None else branch.due
             if branch is not None and due <= trio.current_time():
@@ -224,7 +248,27 @@ class Following:
         branch.due = min(branch.due, self._next(branch))
         await self._remember(branch, update)
         if company is not None and pull is not None:
+            if not update.error and update.previous not in (None, update.commit):
+                await self._keep(branch, company)
             await self._share(pull, company)
+
+    async def _keep(self, branch: Branch | None, company: Company | None) -> None:
+        """Keep what a branch's head replaced for neighbours, as far as that may be."""
+        self._cached = max_bytes = self._rules.limits.cache
+        some = branch or next(iter(self._branches.values()), None)
+        if some is None:
+            return
+        old = None if branch is None or not max_bytes else branch.replaced
+        try:
+            repo = await trio.to_thread.run_sync(Repo.open, self._config.repo)
+            commit = None if old is None else Checksum(old)
+            if commit is not None or kept_commits(repo):
+                await self._writer.call(Keep(some.follow.remote, commit, max_bytes))
+            self._kept = frozenset(kept.commit for kept in kept_commits(repo))
+        except (Error, OSError) as error:
+            _log.warning("old commits are kept as they are: %s", error)
+        if company is not None:
+            self._forget_old(company)
 
     async def _share(self, pull: Pull, company: Company) -> None:
         """Let neighbours have what was pulled, and no more what it replaced."""
@@ -273,10 +317,10 @@ class Following:
         try:
             (result,) = await pull.run()
         except NoSourceError as error:
-            if not self._uplink():
+            if not self._rules.uplink:
                 raise
             raise NoSourceError(
-                f"{error}; the origin is not asked, for {self._uplink()}",
+                f"{error}; the origin is not asked, for {self._rules.uplink}",
                 hint="Allow it with `p2p limits set metered=use`, if it may cost.",
             ) from None
         if result.commit != result.previous:
@@ -307,7 +351,7 @@ class Following:
         return Pull(
             repo=repo,
             origin=None
-            if self._uplink()
+            if self._rules.uplink
             else Origin(
                 self._fetcher,
                 remote,
@@ -356,6 +400,21 @@ class Following:
             return None
         return follow.ref, remote.collection_id or "", commit
 
+    def shareable_old(self, repo: Repo) -> list[Checksum]:
+        """Return the old commits that are kept for neighbours, and may be given.
+
+        Blocks on the disk; errors as `Repo.refs`.
+        """
+        withdrawn = load_withdrawn()
+        names = set(repo.remote_names())
+        return [
+            kept.commit
+            for kept in kept_commits(repo)
+            if kept.remote in names
+            and self._may_share(repo.remote(kept.remote))
+            and kept.commit not in withdrawn
+        ]
+
     def _forget_old(self, company: Company) -> None:
         """Give nobody any more what is neither a branch's head nor the one before."""
         if company.sharing is None:
@@ -365,6 +424,7 @@ class Following:
             # Before the first check of a branch it is not known what it needs.
             return
         kept = {commit for b in branches for commit in (b.head, b.replaced)}
+        kept |= self._kept
         for shared in list(company.sharing.commits()):
             if shared.checksum not in kept:
                 company.sharing.remove(shared.checksum)

@@ -118,6 +118,18 @@ class KeepSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Keep an old commit of a remote for neighbours, if one is given.
+
+    Of all that are kept the oldest go, until what only they need is at most so much.
+    """
+
+    remote: str
+    commit: Checksum | None
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Deploy:
     """Verify a published commit once more, and make it what runs.
 
@@ -191,6 +203,7 @@ Request = (
     | Sync
     | Publish
     | KeepSummary
+    | Keep
     | Deploy
     | Rollback
 )
@@ -248,12 +261,14 @@ def _fields(message: Request | Reply) -> tuple[list[object], list[bytes]]:
             ], []
         case KeepSummary(remote, data, signature):
             return [remote], [data] if signature is None else [data, signature]
-        case Deploy() | Rollback() | Done() | Failed():
+        case Keep() | Deploy() | Rollback() | Done() | Failed():
             return _plain_fields(message), []
 
 
-def _plain_fields(message: Deploy | Rollback | Reply) -> list[object]:
+def _plain_fields(message: Keep | Deploy | Rollback | Reply) -> list[object]:
     match message:
+        case Keep(remote, kept, max_bytes):
+            return [remote, kept, max_bytes]
         case Deploy(refspec, commit):
             return [refspec, commit]
         case Rollback():
@@ -391,6 +406,8 @@ def _build(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
 
 def _build_plain(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | Reply:
     match kind, fields, bulk:
+        case "Keep", [str(remote), kept, size], [] if _is_size(size):
+            return Keep(remote, None if kept is None else _checksum(kept), size)
         case "Deploy", [str(refspec), checksum], []:
             return Deploy(refspec, _checksum(checksum))
         case "Rollback", [], []:

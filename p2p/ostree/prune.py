@@ -54,8 +54,8 @@ class PruneOptions:
         depth: how many parents of each commit are kept; -1 for all.
         keep_younger_than: instead of `depth`, keep parents back to this time, in
             seconds since 1970; implies `refs_only`.
-        delete_commits: commits to delete, which no ref may name; each leaves a
-            tombstone.
+        delete_commits: commits to delete, which no ref may name.
+        tombstones: whether each of them leaves a tombstone.
         dry_run: delete nothing, only count.
 
     """
@@ -64,6 +64,7 @@ class PruneOptions:
     depth: int = -1
     keep_younger_than: int | None = None
     delete_commits: tuple[Checksum, ...] = ()
+    tombstones: bool = True
     dry_run: bool = False
 
 
@@ -95,11 +96,13 @@ def prune(
     options = options or PruneOptions()
     with writing(repo.path), repo.lock(exclusive=True):
         deleted = [_deletable(repo, commit) for commit in options.delete_commits]
+        leaves_tombstones = options.tombstones or repo.config.tombstone_commits
         if deleted and not options.dry_run:
-            _enable_tombstones(repo)
+            if leaves_tombstones:
+                _enable_tombstones(repo)
             for commit in deleted:
                 name = ObjectName(commit, ObjectType.COMMIT)
-                _delete_commit(repo, name, tombstone=True)
+                _delete_commit(repo, name, tombstone=leaves_tombstones)
         kept = _Kept(repo, set(deleted))
         kept.choose(options)
         needed = kept.objects()
@@ -108,7 +111,8 @@ def prune(
         report = _sweep(
             repo,
             needed,
-            tombstones=bool(deleted) or repo.config.tombstone_commits,
+            tombstones=bool(deleted and options.tombstones)
+            or repo.config.tombstone_commits,
             dry_run=options.dry_run,
         )
         if not options.dry_run:

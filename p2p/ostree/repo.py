@@ -310,6 +310,13 @@ class Repo:
             )
         return free - reserve
 
+    def disk_size(self, name: ObjectName) -> int:
+        """Return how long an object's file is; 0 if it is not here."""
+        try:
+            return os.lstat(self.object_path(name)).st_size
+        except FileNotFoundError:
+            return 0
+
     def lock(self, *, exclusive: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context manager that holds the lock stock `ostree` honours."""
         if not self.config.locking:

@@ -20,6 +20,7 @@ from p2p.errors import (
     IntegrityError,
     LimitError,
 )
+from p2p.ostree.cache import keep_commit, trim
 from p2p.ostree.config import RemoteConfig
 from p2p.ostree.disk import disk_error
 from p2p.ostree.libostree import publisher_for
@@ -32,6 +33,7 @@ from p2p.ostree.messages import (
     Done,
     Failed,
     Form,
+    Keep,
     KeepSummary,
     Publish,
     Rejection,
@@ -112,8 +114,8 @@ class WriterService:
                 self.stage.sync()
             case Publish():
                 self._publish(request)
-            case KeepSummary(remote, data, signature):
-                self._keep_summary(remote, data, signature)
+            case KeepSummary() | Keep():
+                self._keep(request)
             case Deploy() | Rollback():
                 return self._deploy(request)
         return Done()
@@ -212,11 +214,19 @@ class WriterService:
             )
         )
 
-    def _keep_summary(self, name: str, data: bytes, signature: bytes | None) -> None:
-        remote = Repo.open(self.repo.path).remote(name)
-        verifier = Verifier.for_remote(remote, directories=[Path(self.repo.path)])
-        verifier.verify_summary(data, signature)
-        keep_summary(self.repo, data, signature)
+    def _keep(self, request: KeepSummary | Keep) -> None:
+        repo = Repo.open(self.repo.path)
+        remote = repo.remote(request.remote)
+        match request:
+            case KeepSummary(_, data, signature):
+                directories = [Path(self.repo.path)]
+                verifier = Verifier.for_remote(remote, directories=directories)
+                verifier.verify_summary(data, signature)
+                keep_summary(self.repo, data, signature)
+            case Keep(_, commit, max_bytes):
+                if commit is not None:
+                    keep_commit(repo, remote.name, commit)
+                trim(repo, max_bytes)
 
     def _verify(
         self, verifier: Verifier, checksum: Checksum, ref: str | None
