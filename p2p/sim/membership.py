@@ -25,6 +25,8 @@ from p2p.wire.record import (
 # Lengths of an Ed25519 key and signature; nobody here forges any.
 _KEY = bytes(44)
 _SIGNATURE = bytes(64)
+# What comes within this is passed on together, as whoever reads a socket would.
+_GATHER_SECONDS = 0.02
 
 
 class Membership:
@@ -49,6 +51,7 @@ class Membership:
         self._claim = Claim()
         self._complete: tuple[CommitTag, ...] = ()
         self._wake = inf
+        self._is_gathering = False
 
     def joined(self, peer: DeviceId) -> None:
         """Take a session."""
@@ -81,6 +84,12 @@ class Membership:
                 return
         else:
             self.gossip.receive_digest(peer, message, now)
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._timeline.after(_GATHER_SECONDS, self._gathered)
+
+    def _gathered(self) -> None:
+        self._is_gathering = False
         self._act()
 
     def _act(self) -> None:
