@@ -26,6 +26,8 @@ GOODPUT = (
 
 def on_link(frames: int) -> int:
     """Return what control frames that are sent together take on the link."""
+    if frames <= _SEGMENT_BYTES - _RECORD_BYTES:
+        return frames + _RECORD_BYTES + _PACKET_BYTES
     records = -(-frames // _MAX_RECORD_BYTES)
     sealed = frames + records * _RECORD_BYTES
     return sealed + -(-sealed // _SEGMENT_BYTES) * _PACKET_BYTES

@@ -95,7 +95,7 @@ class Pipe:
 
     source: Host
     target: Host
-    control: deque[_Parcel] = field(default_factory=deque)
+    control: deque[tuple[object, int]] = field(default_factory=deque)
     bulk: deque[_Parcel] = field(default_factory=deque)
     due: deque[_Slice] = field(default_factory=deque)
     is_open: bool = True
@@ -169,6 +169,8 @@ class Network:
         self._timeline = timeline
         self._latency = latency
         self._weigh = weigh
+        self._weighed: object = None
+        self._frames: int | None = None
         self._halves: tuple[frozenset[DeviceId], frozenset[DeviceId]] | None = None
 
     def add(self, host: Host) -> None:
@@ -251,12 +253,15 @@ class Network:
         pipe = host.pipes.get(target)
         if pipe is None or not pipe.is_open:
             return
-        frames = self._weigh(message)
+        if message is not self._weighed:
+            # Most messages go to several neighbours, one after the other.
+            self._weighed, self._frames = message, self._weigh(message)
+        frames = self._frames
         if is_bulk:
             pipe.bulk.append(_Parcel(message, size, frames or 0))
             pipe.queued += size
         else:
-            pipe.control.append(_Parcel(message, size if frames is None else frames))
+            pipe.control.append((message, size if frames is None else frames))
         self._line_up(pipe)
         self._pump(host)
 
@@ -288,8 +293,8 @@ class Network:
 
     def _cut_control(self, pipe: Pipe) -> _Slice:
         """Return all control messages of a session: they are written together."""
-        messages = [parcel.message for parcel in pipe.control]
-        size = on_link(sum([parcel.left for parcel in pipe.control]))
+        messages = [message for message, _ in pipe.control]
+        size = on_link(sum([frames for _, frames in pipe.control]))
         pipe.control.clear()
         pipe.source.control += size
         pipe.buffered += size
