@@ -6,10 +6,12 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import trio
 
 from p2p.agent.fetching import Fetching
+from p2p.agent.limits import Limits as Allowed
 from p2p.agent.neighbourhood import Neighbourhood, Nobody
 from p2p.agent.scratch import Scratch
 from p2p.agent.sharing import SharedCommit, Sharing, load_complete
@@ -31,6 +33,19 @@ NUMBER_AFTER_SECONDS = 0.3
 _ALONE = DeviceId("0" * 64)
 
 
+class Rules(Protocol):
+    """What an operator allows of origins; may change at any time."""
+
+    @property
+    def limits(self) -> Allowed:
+        """What is limited how."""
+        ...
+
+    def share_origin(self, rate: float | None) -> None:
+        """Take no more than this part of what the site may take from origins."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Company:
     """The neighbours, and what this device shares with them while it pulls.
@@ -41,6 +56,7 @@ class Company:
         sharing: what they may have; None if nothing.
         scratch: where units of large objects wait. Not used without neighbours.
         traffic: how fast neighbours are read.
+        rules: what an operator allows; None is everything.
 
     """
 
@@ -49,6 +65,7 @@ class Company:
     sharing: Sharing | None
     scratch: Scratch
     traffic: Traffic = field(default_factory=Traffic)
+    rules: Rules | None = None
 
     @classmethod
     def nobody(cls) -> Company:
@@ -97,7 +114,7 @@ class Company:
             self.me,
             rng=random.Random(),  # noqa: S311
             tuning=Tuning(hush=0.0) if is_alone else None,
-            limits=_swarm_limits(self.traffic),
+            limits=self._limits(),
         )
         fetching = Fetching(
             scheduler=scheduler,
@@ -109,19 +126,37 @@ class Company:
             form=form,
             verified=verified,
             named=named,
+            share_origin=self._share_origin,
         )
 
         def limits_changed() -> None:
-            fetching.tell(e.LimitsChanged(_swarm_limits(self.traffic)))
+            fetching.tell(e.LimitsChanged(self._limits()))
 
         self.neighbours.begin(fetching)
         try:
             with self.traffic.telling(limits_changed):
                 yield fetching
         finally:
+            self._share_origin(None)
             self.neighbours.end()
             dropped = self.scratch.clear()
             self.neighbours.announce(AnnounceHave((), dropped))
+
+    def _limits(self) -> Limits:
+        """Return what the scheduler may ask for."""
+        limits = Limits(
+            download_rate=self.traffic.download.rate,
+            origin_rate=None if self.rules is None else self.rules.limits.site_origin,
+        )
+        if limits.download_rate is None:
+            return limits
+        # One unit on its way while the next one is asked for, or what a second brings.
+        ahead = max(2 * UNIT_BYTES, int(limits.download_rate))
+        return replace(limits, request_bytes=min(limits.request_bytes, ahead))
+
+    def _share_origin(self, rate: float | None) -> None:
+        if self.rules is not None:
+            self.rules.share_origin(rate)
 
     def begin(self, commit: Checksum) -> None:
         """Share what comes of a commit while it is pulled."""
@@ -141,16 +176,6 @@ class Company:
         if self.sharing is not None and not self.sharing.complete(commit):
             load = self.sharing.load_complete
             self.sharing.add(await trio.to_thread.run_sync(load, commit))
-
-
-def _swarm_limits(traffic: Traffic) -> Limits:
-    """Return what the scheduler may ask for at the rate at which it is read."""
-    limits = Limits(download_rate=traffic.download.rate)
-    if limits.download_rate is None:
-        return limits
-    # One unit on its way while the next one is asked for, or what a second brings.
-    ahead = max(2 * UNIT_BYTES, int(limits.download_rate))
-    return replace(limits, request_bytes=min(limits.request_bytes, ahead))
 
 
 async def _number(survey: Survey, commit: Checksum) -> SharedCommit:

@@ -120,6 +120,7 @@ class Agent:
                 return
             self._failure = ""
             self._meeting = meeting
+            meeting.company = replace(meeting.company, rules=self._limiting)
             stack.callback(self._forget_meeting)
             await self._share_heads(meeting, repo)
             meeting.neighbours.subscribe(self._following.hear)

@@ -68,6 +68,7 @@ class Fetching:
         form: Form,
         verified: Callable[[Iterable[ObjectName]], None],
         named: Callable[[Checksum], Awaitable[list[ObjectName]]],
+        share_origin: Callable[[float | None], None],
     ) -> None:
         """Fetch in `form` from the origin.
 
@@ -84,6 +85,7 @@ class Fetching:
         self._form = form
         self._verified = verified
         self._named = named
+        self._share_origin = share_origin
         self._landed: dict[tuple[ObjectName, m.DeviceId | None], Delivery] = {}
         self._streams: dict[ObjectName, _Streaming] = {}
         self._assembled: set[ObjectName] = set()
@@ -195,6 +197,8 @@ class Fetching:
                     neighbours.drop(peer, blame, banned=banned)
             case a.AnnounceHave():
                 neighbours.announce(action)
+            case a.ShareOrigin(rate):
+                self._share_origin(rate)
             case a.AnnounceMember():
                 neighbours.announce_member(action)
             case a.Cancel(peer, number):

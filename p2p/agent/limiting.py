@@ -94,7 +94,7 @@ class Limiting:
     @property
     def origin_rate(self) -> float | None:
         """How many bytes a second may come from origins now; None: any."""
-        rates = (self.limits.origin, self._share)
+        rates = (self.limits.origin, self.limits.site_origin, self._share)
         return min((rate for rate in rates if rate is not None), default=None)
 
     @property
@@ -112,7 +112,7 @@ class Limiting:
     def share_origin(self, rate: float | None) -> None:
         """Take no more than this part of what the site may take from origins."""
         self._share = rate
-        self._change()
+        self._fetcher.limit(self.origin_rate, self.limits.dscp)
 
     async def set(self, texts: Mapping[str, str], until: float | None) -> None:
         """Have settings hold whatever files say, until a time or further notice.

@@ -79,6 +79,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "upload": _RATE,
     "download": _RATE,
     "origin": _RATE,
+    "site-origin": _RATE,
     "dscp": Setting(
         lambda text, where: parse_dscp(text, where=where), format_dscp, LOWER_EFFORT
     ),
@@ -96,6 +97,7 @@ class Limits:
         upload: bytes a second that all neighbours are given together; None: any.
         download: that are read from them.
         origin: that come from origins.
+        site_origin: that come from origins to all devices of the site together.
         dscp: priority of what is sent; None: no mark.
         metered: whether metered networks are used.
         cache: how many bytes of old commits are kept for neighbours.
@@ -105,6 +107,7 @@ class Limits:
     upload: float | None = None
     download: float | None = None
     origin: float | None = None
+    site_origin: float | None = None
     dscp: int | None = LOWER_EFFORT
     metered: bool = False
     cache: int = 0
@@ -134,7 +137,9 @@ def resolve(layers: Iterable[Layer]) -> dict[str, Said]:
 
 def limits_of(said: Mapping[str, Said]) -> Limits:
     """Return resolved settings as values."""
-    values: dict[str, Any] = {name: each.value for name, each in said.items()}
+    values: dict[str, Any] = {
+        name.replace("-", "_"): each.value for name, each in said.items()
+    }
     return Limits(**values)
 
 

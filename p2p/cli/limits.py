@@ -128,13 +128,13 @@ def describe(answer: dict[str, Any], now: float) -> list[str]:
         source = each["source"]
         if each["until"] is not None:
             source += f", until {_format_time(each['until'], now)}"
-        lines.append(f"{each['name']:10}  {each['text']:12}  {source}")
+        lines.append(f"{each['name']:11}  {each['text']:12}  {source}")
     metered = answer["metered"]
     for name, told_by in metered["interfaces"].items():
-        lines.append(f"metered     {name:12}  {told_by}")
+        lines.append(f"metered      {name:12}  {told_by}")
     if not metered["interfaces"]:
         told_by = " and ".join(metered["told_by"]) or "nobody who would know is asked"
-        lines.append(f"metered     {'nothing':12}  {told_by}")
+        lines.append(f"metered      {'nothing':12}  {told_by}")
     return lines
 
 

@@ -78,8 +78,9 @@ async def test_people_see_what_holds_and_who_said_so(
         done = await say(f"--config={file}", "set", "origin=1mbit", "--for=2h")
         assert done.exit_code == 0, done.output
         shown = (await say(f"--config={file}")).output.splitlines()
-        assert [line.split()[0] for line in shown[:6]] == [
-            *("upload", "download", "origin", "dscp", "metered", "cache"),
+        assert [line.split()[0] for line in shown[:7]] == [
+            *("upload", "download", "origin", "site-origin"),
+            *("dscp", "metered", "cache"),
         ]
         assert shown[2].split()[1] == "1mbit"
         assert "p2p limits set, until " in shown[2]

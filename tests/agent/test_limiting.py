@@ -185,3 +185,13 @@ async def test_the_smaller_of_our_limit_and_our_share_of_the_sites_holds(
     device.text = ""
     limiting.configure(replace(device.config))
     assert limiting.origin_rate == 8 * MBIT
+
+
+async def test_alone_the_rate_of_the_site_is_ours(device: Device) -> None:
+    device.text = '[limits]\nsite-origin = "2mbit"'
+    limiting = device.start()
+    assert limiting.origin_rate == 2 * MBIT
+    limiting.share_origin(MBIT)
+    assert limiting.origin_rate == MBIT
+    limiting.share_origin(None)
+    assert limiting.origin_rate == 2 * MBIT

@@ -43,6 +43,7 @@ FULL = AgentConfig(
             "upload": 250_000.0,
             "download": None,
             "origin": 62_500.0,
+            "site-origin": 125_000.0,
             "dscp": None,
             "metered": True,
             "cache": 3 << 30,
