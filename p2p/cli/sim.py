@@ -80,6 +80,13 @@ class Cost:
     "--latency", default="0.5ms", show_default=True, metavar="TIME", help="One way."
 )
 @click.option(
+    "--loss",
+    type=click.FloatRange(0, 50),
+    default=0,
+    metavar="PERCENT",
+    help="How many slices of 64 KiB, or messages, are lost and come 0.2 to 0.6 s late.",
+)
+@click.option(
     "--start",
     default="0s",
     metavar="TIME",
@@ -112,6 +119,7 @@ def sim(  # noqa: PLR0913
     link: str,
     wan: str | None,
     latency: str,
+    loss: float,
     start: str,
     degree: int,
     faults: Path | None,
@@ -136,6 +144,7 @@ def sim(  # noqa: PLR0913
         link=parse_rate(link, where="--link"),
         wan=None if wan is None else parse_rate(wan, where="--wan"),
         latency=_parse_seconds(latency, "--latency"),
+        loss=loss / 100,
         start=_parse_seconds(start, "--start"),
         degree=degree,
         faults=() if faults is None else _read_faults(faults),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from p2p.sim.link import GOODPUT, on_link
+from p2p.sim.link import GOODPUT, Loss, on_link
 from p2p.sim.timeline import Timeline
 from p2p.wire.limits import MAX_SLICE_BYTES
 from p2p.wire.messages import DeviceId
@@ -90,6 +90,7 @@ class Pipe:
         queued: bytes of content waiting.
         due: slices that wait for the receiver's downlink.
         buffered: bytes sent and not received yet.
+        held: until when what was lost, and all behind it, waits to be sent again.
 
     """
 
@@ -105,6 +106,7 @@ class Pipe:
     sent: int = 0
     queued: int = 0
     buffered: int = 0
+    held: float = 0.0
 
     def withdraw(self, message: object) -> bool:
         """Do not send (the rest of) some content; False if all of it is gone."""
@@ -163,12 +165,14 @@ class Network:
         *,
         latency: float,
         weigh: Callable[[object], int | None],
+        loss: Loss | None = None,
     ) -> None:
         """Begin with no hosts; `weigh` tells the length of a message's frames."""
         self.hosts: dict[DeviceId, Host] = {}
         self._timeline = timeline
         self._latency = latency
         self._weigh = weigh
+        self._loss = loss
         self._weighed: object = None
         self._frames: int | None = None
         self._halves: tuple[frozenset[DeviceId], frozenset[DeviceId]] | None = None
@@ -326,12 +330,22 @@ class Network:
     def _sent(self, part: _Slice) -> None:
         pipe = part.pipe
         target = pipe.target
-        target.coming.append((self._timeline.now + self._latency, part))
-        if not target.is_receiving:
-            self._drain(target)
+        now = self._timeline.now
+        if self._loss is not None and self._loss.hits():
+            pipe.held = max(pipe.held, now) + self._loss.seconds()
+        if now < pipe.held:
+            self._timeline.at(pipe.held + self._latency, self._come, part)
+        else:
+            target.coming.append((now + self._latency, part))
+            if not target.is_receiving:
+                self._drain(target)
         pipe.source.is_sending = False
         self._line_up(pipe)
         self._pump(pipe.source)
+
+    def _come(self, part: _Slice) -> None:
+        self._queue_up(part)
+        self._drain(part.pipe.target)
 
     def _drain(self, host: Host) -> None:
         """Receive the next slice, if the downlink is free.

@@ -37,6 +37,7 @@ class Scenario:
         link: bytes/s of every device's uplink and of its downlink, headers included.
         wan: bytes/s of the origin, which has the commit; None: there is none.
         latency: seconds from one device to another.
+        loss: the chance of 64 KiB, or of a message, to be lost and sent again.
         start: seconds over which the devices begin, one after the other.
         degree: sessions of a device, where the site has more devices than that.
 
@@ -49,6 +50,7 @@ class Scenario:
     link: float
     wan: float | None = None
     latency: float = 0.0005
+    loss: float = 0.0
     start: float = 0.0
     degree: int = 16
     faults: tuple[Fault, ...] = ()
@@ -84,7 +86,10 @@ class Rehearsal:
         """
         self.scenario = scenario
         self.site = VirtualSite(
-            seed=scenario.seed, latency=scenario.latency, wan=scenario.wan
+            seed=scenario.seed,
+            latency=scenario.latency,
+            wan=scenario.wan,
+            loss=scenario.loss,
         )
         self._random = Random(scenario.seed)  # noqa: S311 - equal seeds, equal runs
         self._devices: dict[str, Device] = {}

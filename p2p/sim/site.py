@@ -8,7 +8,7 @@ from random import Random
 
 from p2p.sim.device import Device
 from p2p.sim.giver import Giver
-from p2p.sim.link import GOODPUT
+from p2p.sim.link import GOODPUT, Loss
 from p2p.sim.network import Host, Network
 from p2p.sim.origin import OriginServer
 from p2p.sim.timeline import Timeline
@@ -66,11 +66,26 @@ class VirtualSite:
         seed: int = 0,
         latency: float = 0.0005,
         wan: float | None = None,
+        loss: float = 0.0,
         tuning: Tuning | None = None,
     ) -> None:
-        """Begin with an empty site; `wan` is the origin's rate in bytes/s."""
+        """Begin with an empty site.
+
+        Args:
+            seed: decides everything that is left to chance.
+            latency: seconds from one host to another.
+            wan: the origin's rate in bytes/s; None: there is no origin.
+            loss: the chance of a slice to be lost and sent again.
+            tuning: of every scheduler.
+
+        """
         self.timeline = Timeline()
-        self.network = Network(self.timeline, latency=latency, weigh=frame_bytes)
+        self.network = Network(
+            self.timeline,
+            latency=latency,
+            weigh=frame_bytes,
+            loss=Loss(loss, seed) if loss else None,
+        )
         self.devices: dict[DeviceId, Device] = {}
         self.origin: OriginServer | None = None
         self.forgers: set[DeviceId] = set()

@@ -103,6 +103,15 @@ def test_an_origin_that_is_away_is_waited_for() -> None:
     assert report.wan_copies < 1.5
 
 
+def test_what_is_lost_costs_time_and_nothing_else() -> None:
+    _, lossy = play(loss=0.05)
+    _, clean = play()
+    assert lossy.unfinished == 0
+    assert lossy.last is not None
+    assert clean.last is not None
+    assert clean.last < lossy.last < clean.last + 10
+
+
 def test_a_rate_can_change() -> None:
     _, slow = play("50% rate origin 1mbit\n", holders=0, wan=10 * MBIT)
     _, usual = play(holders=0, wan=10 * MBIT)
