@@ -3,18 +3,16 @@
 What a session sends is cut into slices of 64 KiB. The sessions of a host take turns at
 its uplink and at its downlink, control messages of a session before its content. So
 much of a session may be between the two as socket buffers hold; then it waits, and the
-uplink serves others. There is no TCP besides: no loss, no slow start. A host may be
-killed (its sessions are reset), go silent (nobody is told, until a PING times out), or
-be suspended and resume.
+uplink serves others. There is no TCP besides: what is lost comes late, and nothing
+else. A host may be killed (its sessions are reset), go silent (nobody is told, until a
+PING times out), or be suspended and resume.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
 
+from p2p.sim.host import Host, Parcel, Pipe, Slice
 from p2p.sim.link import GOODPUT, Loss, on_link
 from p2p.sim.timeline import Timeline
 from p2p.wire.limits import MAX_SLICE_BYTES
@@ -26,134 +24,6 @@ PING_SECONDS = 2.0
 REJOIN_SECONDS = 1.0
 # What a session may have on its way, sent but not received.
 _BUFFER_BYTES = 192 << 10
-
-
-class Endpoint(Protocol):
-    """What lives on a host."""
-
-    def joined(self, peer: DeviceId) -> None:
-        """Take a session that is up."""
-        ...
-
-    def left(self, peer: DeviceId) -> None:
-        """Take the end of a session."""
-        ...
-
-    def progressed(self, peer: DeviceId, message: object, size: int) -> None:
-        """Take that a part of some content came."""
-        ...
-
-    def received(self, peer: DeviceId, message: object) -> None:
-        """Take a message that came completely."""
-        ...
-
-    def resumed(self) -> None:
-        """Go on after a suspension."""
-        ...
-
-
-@dataclass(slots=True, eq=False)
-class _Parcel:
-    """A message that waits: how much of it, and for content the head before it."""
-
-    message: object
-    left: int
-    head: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Slice:
-    """What is sent at once: control messages, or a part of some content.
-
-    Attributes:
-        size: bytes on the link.
-        buffer: bytes that wait between the two links.
-        content: how much content is in it.
-        messages: what is complete with it.
-
-    """
-
-    pipe: Pipe
-    size: float
-    buffer: int
-    content: int
-    messages: list[object]
-    parcel: _Parcel | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Pipe:
-    """One direction of a session.
-
-    Attributes:
-        sent: bytes of content sent so far.
-        queued: bytes of content waiting.
-        due: slices that wait for the receiver's downlink.
-        buffered: bytes sent and not received yet.
-        held: until when what was lost, and all behind it, waits to be sent again.
-
-    """
-
-    source: Host
-    target: Host
-    control: deque[tuple[object, int]] = field(default_factory=deque)
-    bulk: deque[_Parcel] = field(default_factory=deque)
-    due: deque[_Slice] = field(default_factory=deque)
-    is_open: bool = True
-    is_lined_up: bool = False
-    is_due: bool = False
-    is_cut: bool = False
-    sent: int = 0
-    queued: int = 0
-    buffered: int = 0
-    held: float = 0.0
-
-    def withdraw(self, message: object) -> bool:
-        """Do not send (the rest of) some content; False if all of it is gone."""
-        for parcel in self.bulk:
-            if parcel.message is message:
-                self.bulk.remove(parcel)
-                self.queued -= parcel.left
-                return True
-        return False
-
-
-@dataclass(slots=True, eq=False)
-class Host:
-    """A machine with its two links; rates in bytes/s.
-
-    Attributes:
-        lined_up: sessions that wait for the uplink, in turns.
-        coming: slices on their way, with the times at which they will be here.
-        due: sessions slices of which wait for the downlink, in turns.
-        content, received: bytes of content that passed each link.
-        control: bytes of everything else that passed the uplink, with the headers of
-            TLS, TCP and IP; those of content are not counted.
-        gave: when the last content left.
-
-    """
-
-    id: DeviceId
-    endpoint: Endpoint
-    up: float
-    down: float
-    pipes: dict[DeviceId, Pipe] = field(default_factory=dict)
-    lined_up: deque[Pipe] = field(default_factory=deque)
-    coming: deque[tuple[float, _Slice]] = field(default_factory=deque)
-    due: deque[Pipe] = field(default_factory=deque)
-    is_sending: bool = False
-    is_receiving: bool = False
-    is_silent: bool = False
-    is_dead: bool = False
-    content: int = 0
-    received: int = 0
-    control: int = 0
-    gave: float = 0.0
-
-    @property
-    def sent(self) -> int:
-        """Bytes that passed the uplink, content without headers."""
-        return self.content + self.control
 
 
 class Network:
@@ -262,7 +132,7 @@ class Network:
             self._weighed, self._frames = message, self._weigh(message)
         frames = self._frames
         if is_bulk:
-            pipe.bulk.append(_Parcel(message, size, frames or 0))
+            pipe.bulk.append(Parcel(message, size, frames or 0))
             pipe.queued += size
         else:
             pipe.control.append((message, size if frames is None else frames))
@@ -295,16 +165,16 @@ class Network:
                 self._timeline.after(part.size / host.up, self._sent, part)
                 return
 
-    def _cut_control(self, pipe: Pipe) -> _Slice:
+    def _cut_control(self, pipe: Pipe) -> Slice:
         """Return all control messages of a session: they are written together."""
         messages = [message for message, _ in pipe.control]
         size = on_link(sum([frames for _, frames in pipe.control]))
         pipe.control.clear()
         pipe.source.control += size
         pipe.buffered += size
-        return _Slice(pipe, size, size, 0, messages)
+        return Slice(pipe, size, size, 0, messages)
 
-    def _cut_content(self, pipe: Pipe) -> _Slice:
+    def _cut_content(self, pipe: Pipe) -> Slice:
         """Return the next slice of the oldest content of a session."""
         parcel = pipe.bulk[0]
         content = parcel.left
@@ -325,9 +195,9 @@ class Network:
         pipe.buffered += content
         pipe.source.content += content
         pipe.source.gave = self._timeline.now + size / pipe.source.up
-        return _Slice(pipe, size, content, content, messages, parcel)
+        return Slice(pipe, size, content, content, messages, parcel)
 
-    def _sent(self, part: _Slice) -> None:
+    def _sent(self, part: Slice) -> None:
         pipe = part.pipe
         target = pipe.target
         now = self._timeline.now
@@ -343,7 +213,7 @@ class Network:
         self._line_up(pipe)
         self._pump(pipe.source)
 
-    def _come(self, part: _Slice) -> None:
+    def _come(self, part: Slice) -> None:
         self._queue_up(part)
         self._drain(part.pipe.target)
 
@@ -371,7 +241,7 @@ class Network:
         host.is_receiving = True
         self._timeline.at(now + part.size / host.down, self._arrive, part)
 
-    def _queue_up(self, part: _Slice) -> None:
+    def _queue_up(self, part: Slice) -> None:
         """Let a slice wait for the downlink."""
         pipe = part.pipe
         pipe.due.append(part)
@@ -379,7 +249,7 @@ class Network:
             pipe.is_due = True
             pipe.target.due.append(pipe)
 
-    def _arrive(self, part: _Slice) -> None:
+    def _arrive(self, part: Slice) -> None:
         pipe = part.pipe
         target = pipe.target
         target.is_receiving = False

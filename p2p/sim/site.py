@@ -8,8 +8,9 @@ from random import Random
 
 from p2p.sim.device import Device
 from p2p.sim.giver import Giver
+from p2p.sim.host import Host
 from p2p.sim.link import GOODPUT, Loss
-from p2p.sim.network import Host, Network
+from p2p.sim.network import Network
 from p2p.sim.origin import OriginServer
 from p2p.sim.timeline import Timeline
 from p2p.sim.tree import Tree

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from p2p.sim.host import Host
 from p2p.sim.link import GOODPUT, Loss
-from p2p.sim.network import Host, Network
+from p2p.sim.network import Network
 from p2p.sim.site import device_id
 from p2p.sim.timeline import Timeline
 from tests.trees import MIB
