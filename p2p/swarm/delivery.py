@@ -131,7 +131,7 @@ def hashes_delivered(parts: Parts, event: e.HashesDelivered, now: float) -> None
             neighbour.whole |= 1 << item
         case Verdict.LATER:
             neighbour.defer(1 << item, now + _LATER)
-        case Verdict.DISTRUSTED:
+        case Verdict.DISTRUSTED | Verdict.OTHER:
             neighbour.deny(1 << item)
         case Verdict.USELESS:
             neighbour.faults += 1
@@ -190,7 +190,7 @@ def unit_rejected(parts: Parts, event: e.UnitRejected, now: float) -> None:
     split = parts.splits.of_unit(item)
     if split is None:
         return
-    if split.author in {None, neighbour.id}:
+    if split.author_of(item) in {None, neighbour.id}:
         site.drop(neighbour.id, Blame.WRONG_BYTES, now)
     else:
         parts.splits.strike(split, neighbour, gave=True)
@@ -248,7 +248,8 @@ def _take_denial(parts: Parts, neighbour: Neighbour, request: Request) -> None:
     if request.kind is Kind.UNIT and item is not None:
         split = parts.splits.of_unit(item)
     is_whole = split is not None and neighbour.holds >> split.item & 1
-    if split is not None and is_whole and split.author != neighbour.id:
+    author = None if split is None or item is None else split.author_of(item)
+    if split is not None and is_whole and author != neighbour.id:
         # It has the object, so that it is the list that may be false.
         parts.splits.strike(split, neighbour, gave=False)
     else:

@@ -8,6 +8,10 @@ for this object again, and the blame is kept until the object's own checksum dec
 If it is right, the list was, and those givers are dropped. If it is wrong although
 every unit agreed with the list, its author is dropped and they are forgiven.
 
+A long list comes in pages, which may have several authors, because the first may leave
+before it gave them all. If the object is wrong then, it is not known whose page was,
+and from then on all pages of this object must have one author.
+
 A list that somebody contradicts is given up for a while, without blame, if nobody
 alive fulfils it, if its units come too slowly, or if they are too many to be taken on
 trust: then another list has its turn. Each time a list comes back it is trusted with
@@ -39,6 +43,7 @@ class Verdict(Enum):
 
     TAKEN = "its units are asked for from now on"
     SMALL = "the object is small enough to be asked for as a whole"
+    OTHER = "it is by another author than the pages before, and must not be"
     LATER = "not now: enough of its author is unproved"
     DISTRUSTED = "its author lied before; who passed it on may not know that"
     USELESS = "it cannot be true, or does not continue the list in force"
@@ -61,7 +66,8 @@ class Split:
         first, count: its units' items.
         bits: all of them.
         listed: how many of them have hashes yet.
-        author: who signed the hashes; None if the publisher did.
+        author: who signed the first hashes; None if the publisher did.
+        pages: who signed those of the units from each of these numbers on.
         struck: who has the object and gave a unit that disagrees with them.
         denied: who gave one and has a part of it, or has it and denies a unit.
         moved: when the last unit came that agrees.
@@ -74,6 +80,7 @@ class Split:
     first: int
     count: int
     author: DeviceId | None
+    pages: dict[int, DeviceId | None] = field(default_factory=dict)
     listed: int = 0
     struck: dict[DeviceId, None] = field(default_factory=dict)
     denied: dict[DeviceId, None] = field(default_factory=dict)
@@ -83,6 +90,15 @@ class Split:
 
     def __post_init__(self) -> None:
         self.bits = span(self.first, self.count)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether its hashes have several authors."""
+        return len(set(self.pages.values())) > 1
+
+    def author_of(self, unit: int) -> DeviceId | None:
+        """Return who signed the hash of a unit, which is given by its item."""
+        return self.pages[max(k for k in self.pages if k <= unit - self.first)]
 
     @property
     def listed_bits(self) -> int:
@@ -102,6 +118,7 @@ class Splits:
         self._site = site
         self._open: dict[int, Split] = {}
         self._doubts: dict[int, dict[DeviceId | None, Doubt]] = {}
+        self._unmixed: set[int] = set()
         self.paging = 0
 
     def __repr__(self) -> str:
@@ -146,6 +163,13 @@ class Splits:
             split = self._cut(item, page, now)
         elif not self._fits(split, page):
             return Verdict.USELESS
+        elif page.author != split.author and item in self._unmixed:
+            if split.author in site.neighbours:
+                return Verdict.OTHER
+            # The rest of its list may never come.
+            self.undo(split, now)
+            return Verdict.LATER
+        split.pages[page.first] = page.author
         site.catalogue.shift(Step.SHOW, span(split.first + split.listed, page.count))
         split.listed += page.count
         name = site.name(item)
@@ -158,8 +182,7 @@ class Splits:
 
     def _fits(self, split: Split, page: HashesDelivered) -> bool:
         return (
-            page.author == split.author
-            and page.size == split.size
+            page.size == split.size
             and page.first == split.listed
             and 0 < page.count <= split.count - split.listed
         )
@@ -281,6 +304,8 @@ class Splits:
             if lost or is_slow or is_much:
                 doubt.until = now + _DOUBT * 2.0 ** min(doubt.times, 10)
                 doubt.times += 1
+                if split.is_mixed:
+                    self._unmixed.add(split.item)
                 self.undo(split, now)
 
     # -- the origin ----------------------------------------------------------------
@@ -305,13 +330,14 @@ class Splits:
     def finish(self, item: int, now: float) -> None:
         """The object is here and right: who disagrees with it lied."""
         self._doubts.pop(item, None)
+        self._unmixed.discard(item)
         split = self._open.get(item)
         if split is None:
             return
         whole = not less(split.bits, self._site.catalogue.having(State.DONE))
         self._retire(split, now)
         if self._site.catalogue.sizes[item] != split.size:
-            self._blame_author(split, now)
+            self._blame_authors(split, now)
         elif whole:
             for peer in split.struck:
                 self._site.drop(peer, Blame.WRONG_BYTES, now)
@@ -320,13 +346,17 @@ class Splits:
                 if neighbour is not None:
                     neighbour.faults += 1
 
-    def _blame_author(self, split: Split, now: float) -> None:
-        if split.author is not None:
-            self._site.drop(split.author, Blame.FALSE_HASHES, now)
+    def _blame_authors(self, split: Split, now: float) -> None:
+        for author in dict.fromkeys(split.pages.values()):
+            if author is not None:
+                self._site.drop(author, Blame.FALSE_HASHES, now)
 
     def convict(self, split: Split, now: float) -> None:
-        """The object is wrong though its units are right: the author lied."""
-        self._blame_author(split, now)
+        """The object is wrong though its units are right: an author lied."""
+        if split.is_mixed:
+            self._unmixed.add(split.item)
+        else:
+            self._blame_authors(split, now)
         self.undo(split, now)
 
     def undo(self, split: Split, now: float) -> None:

@@ -11,6 +11,7 @@ from tests.swarm.rig import (
     ANNA,
     BERT,
     BIG,
+    CLEO,
     COMMIT,
     Rig,
     dirtrees,
@@ -379,3 +380,86 @@ def test_who_passes_on_the_list_of_a_liar_did_not_lie() -> None:
     actions = rig.list_units(one(actions, a.RequestHashes), 4, author=ANNA)
     assert not only(actions, a.AcceptHashes)
     assert rig.neighbour(BERT).faults == 0
+
+
+# -- lists whose pages have several authors -------------------------------------------
+
+
+def page_asked(rig: Rig) -> a.RequestHashes:
+    return only(rig.log, a.RequestHashes)[-1]
+
+
+def mix(rig: Rig) -> a.AcceptHashes:
+    """Bring a list of four units under way: two by Anna, who leaves, two by Bert."""
+    rig.join(ANNA, COMMIT)
+    request = one(rig.want([BIG]), a.RequestBatch)
+    rig.list_units(one(too_large(rig, request), a.RequestHashes), 4, count=2)
+    rig.join(BERT, COMMIT)
+    rig.tell(e.PeerLeft(ANNA))
+    assert (page_asked(rig).peer, page_asked(rig).first) == (BERT, 2)
+    return one(rig.list_units(page_asked(rig), 4, author=BERT), a.AcceptHashes)
+
+
+def units_asked(rig: Rig) -> list[a.RequestUnit]:
+    """Return the requests for units that wait for an answer."""
+    return [
+        asked
+        for asked in only(rig.log, a.RequestUnit)
+        if (neighbour := rig.parts.site.neighbours.get(asked.peer)) is not None
+        and asked.request in neighbour.requests
+    ]
+
+
+def give_all(rig: Rig) -> None:
+    while asked := units_asked(rig):
+        rig.give_unit(asked[0])
+    assert only(rig.log, a.Assemble)
+
+
+def test_a_list_is_continued_by_another_author_when_the_first_has_left() -> None:
+    rig = Rig()
+    assert mix(rig).author == BERT
+    give_all(rig)
+    rig.verify(BIG)
+    assert rig.scheduler.is_complete
+    assert not rig.parts.site.banned
+
+
+def test_a_unit_is_its_givers_fault_if_the_page_is_the_givers_own() -> None:
+    rig = Rig()
+    mix(rig)
+    while (asked := units_asked(rig)[0]).unit < 2:
+        rig.give_unit(asked)
+    rig.give_unit(asked, good=False)
+    assert rig.parts.site.banned == {BERT: a.Blame.WRONG_BYTES}
+
+
+def test_a_false_list_of_several_authors_is_nobodys_but_the_next_has_one() -> None:
+    rig = Rig()
+    mix(rig)
+    give_all(rig)
+    rig.tell(e.ObjectRejected(BIG))
+    assert not rig.parts.site.banned
+    rig.list_units(page_asked(rig), 4, author=BERT, count=2)
+    actions = rig.list_units(page_asked(rig), 4, author=CLEO)
+    assert not only(actions, a.AcceptHashes)
+    assert rig.neighbour(BERT).faults == 0
+
+
+def test_a_list_whose_only_author_left_is_given_up_for_one_that_can_be_had() -> None:
+    rig = Rig()
+    mix(rig)
+    give_all(rig)
+    rig.join(CLEO, COMMIT)
+    rig.tell(e.ObjectRejected(BIG))
+    asked = page_asked(rig)
+    rig.list_units(asked, 4, author=asked.peer, count=2)
+    other = BERT if asked.peer == CLEO else CLEO
+    rig.tell(e.PeerLeft(asked.peer))
+    assert (page_asked(rig).peer, page_asked(rig).first) == (other, 2)
+    rig.list_units(page_asked(rig), 4, author=other)
+    rig.wait(2)
+    assert (page_asked(rig).peer, page_asked(rig).first) == (other, 0)
+    actions = rig.list_units(page_asked(rig), 4, author=other)
+    assert one(actions, a.AcceptHashes).author == other
+    assert rig.neighbour(other).faults == 0
