@@ -319,7 +319,9 @@ class Gossip:
         for peer, member in self._pending:
             age = int(self._age(member, now))
             if age < self._pace.forget:
-                record = replace(self._entries[member].record, age=age)
+                record = self._entries[member].record
+                if record.age != age:
+                    record = replace(record, age=age)
                 out.append((peer, record))
         out += self._digests.items()
         self._pending.clear()
