@@ -23,6 +23,7 @@ from p2p.agent.config import AgentConfig, Fleet
 from p2p.agent.damage import Damage
 from p2p.agent.dialling import Dialling
 from p2p.agent.hash_lists import HashLists
+from p2p.agent.limits import Limits, limits_of, resolve
 from p2p.agent.neighbours import Neighbours
 from p2p.agent.scratch import Scratch
 from p2p.agent.searching import Searching, read_advert_key
@@ -73,6 +74,7 @@ class MeetingOptions:
         settle_seconds: how long neighbours may take to come up after the start.
         choice: on which interfaces.
         clock_floor: a time that has passed for certain, see `p2p.trust.clock`.
+        limits: of the network, where nobody changes them meanwhile.
 
     """
 
@@ -88,6 +90,7 @@ class MeetingOptions:
     settle_seconds: float = 3.0
     choice: Choice = field(default_factory=Choice)
     clock_floor: int = RELEASED
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def of(cls, config: AgentConfig) -> MeetingOptions:
@@ -102,6 +105,7 @@ class MeetingOptions:
             peers=config.peers,
             mdns=config.mdns,
             choice=Choice(only=config.interfaces, never=config.never_interfaces),
+            limits=limits_of(resolve(config.limits.layers())),
         )
 
 
@@ -188,7 +192,8 @@ async def open_meeting(
 ) -> AsyncIterator[Meeting]:
     """Listen, dial and search until the block ends; nothing is shared yet.
 
-    `traffic` is what the sessions share of rates and priority; by default no limits.
+    `traffic` is what the sessions share of rates and priority; by default what the
+    options say.
 
     Raises:
         ConfigError: the port, the identity or the fleet's files cannot be used.
@@ -199,7 +204,7 @@ async def open_meeting(
     key = await trio.to_thread.run_sync(read_advert_key, options.fleet)
     epoch = await trio.to_thread.run_sync(next_epoch, options.state)
     floor = options.clock_floor
-    traffic = traffic or Traffic()
+    traffic = traffic or _make_traffic(options.limits)
     endpoint = Endpoint(
         identity, lambda: Clock(time.time(), trusted=True, floor=floor), traffic
     )
@@ -253,6 +258,12 @@ async def open_meeting(
             nursery.cancel_scope.cancel()
     finally:
         reader.close()
+
+
+def _make_traffic(limits: Limits) -> Traffic:
+    traffic = Traffic()
+    traffic.change(upload=limits.upload, download=limits.download, dscp=limits.dscp)
+    return traffic
 
 
 def _server_maker(

@@ -307,6 +307,8 @@ async def _pull(
         Fetcher() as fetcher,
         open_writer(repo, options.writer, settings=options.settings) as writer,
     ):
+        limits = options.meeting.limits
+        fetcher.limit(limits.origin, limits.dscp)
         origin = Origin(
             fetcher,
             remote,

@@ -1,7 +1,6 @@
 """Limits of real agents, by the counters of the kernel and the packets on the wire."""
 
-import json
-import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,11 @@ from tests.trees import MIB, random_tree
 
 pytestmark = pytest.mark.root
 MBIT = 125_000.0
-# A rate is kept so well over some seconds.
+# Over some seconds a rate is exceeded by no more, and just after it changed.
 TOLERANCE = 0.05
+TOLERANCE_AT_FIRST = 0.1
+# A busy machine may keep us from using all of it.
+USED = 0.8
 PORT = 28727
 
 
@@ -46,11 +48,18 @@ def set_limits(device: Device, *settings: str) -> None:
     device.host.run(*command("limits", "set", *settings, f"--config={config}"))
 
 
-def rate(count: Callable[[], int], seconds: float) -> float:
-    """Bytes a second that a counter of the kernel counts meanwhile."""
+def check_rate(
+    count: Callable[[], int],
+    rate: float,
+    *,
+    seconds: float,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Check that a counter of the kernel counts so many bytes a second meanwhile."""
     before, began = count(), time.monotonic()
     time.sleep(seconds)
-    return (count() - before) / (time.monotonic() - began)
+    counted = (count() - before) / (time.monotonic() - began)
+    assert USED * rate < counted < (1 + tolerance) * rate
 
 
 def watch_marks(host: Host) -> Conversation:
@@ -96,11 +105,11 @@ def test_neighbours_are_given_no_more_than_the_rate_at_low_priority(
     start(two, site, "", f"--peer=[fd00::1]:{PORT}")
     count = holder.host.sent_bytes
     until_moved(count, int(MBIT))
-    assert rate(count, 5) == pytest.approx(2 * MBIT, rel=TOLERANCE)
+    check_rate(count, 2 * MBIT, seconds=5)
     assert marked(marks, "4", lambda: True) <= {"1"}
     set_limits(holder, "upload=8mbit", "dscp=CS1")
     time.sleep(1)
-    assert rate(count, 3) == pytest.approx(8 * MBIT, rel=TOLERANCE)
+    check_rate(count, 8 * MBIT, seconds=3, tolerance=TOLERANCE_AT_FIRST)
     for family in "46":
         assert marked(marks, family, lambda: True) <= {"8"}
         assert sent(marks, family)["1"] > 100
@@ -114,10 +123,10 @@ def test_the_origin_gives_no_more_than_the_rate(site: Site, tmp_path: Path) -> N
     marks = watch_marks(device.host)
     start(device, site, 'origin = "2mbit"')
     until_moved(site.uplink_bytes, int(MBIT))
-    assert rate(site.uplink_bytes, 6) == pytest.approx(2 * MBIT, rel=TOLERANCE)
+    check_rate(site.uplink_bytes, 2 * MBIT, seconds=6)
     set_limits(device, "origin=8mbit")
     time.sleep(1)
-    assert rate(site.uplink_bytes, 3) == pytest.approx(8 * MBIT, rel=TOLERANCE)
+    check_rate(site.uplink_bytes, 8 * MBIT, seconds=3, tolerance=TOLERANCE_AT_FIRST)
     assert sent(marks, "4").keys() == {"1"}
 
 
@@ -165,7 +174,9 @@ def test_metered_networks_are_left_alone_until_that_is_allowed(
     until(lambda: device.last is not None)
     assert device.last["error"] == "NoSourceError"
     assert "eth0 is metered" in device.last["message"]
-    set_limits(device, "metered=use")
-    until(lambda: device.has(commit))
-    assert os.path.isdir(device.repo)
-    assert json.dumps(device.status()["problems"]) == "[]"
+    [problem] = device.status()["problems"]
+    assert "eth0 is metered" in problem
+    (device.path / "agent.toml").write_text('[limits]\nmetered = "use"\n')
+    device.signal(signal.SIGHUP)
+    until(lambda: device.has(commit), lambda: device.log)
+    assert device.status()["problems"] == []

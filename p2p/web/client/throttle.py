@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from p2p.web.client.transfer import Transfer
 
 # So much may lie unread in all sockets together, as time at the rate.
-_UNREAD_SECONDS = 0.5
+_UNREAD_SECONDS = 0.3
 # Less is full before it holds a window: then packets are lost.
 _LEAST_UNREAD_BYTES = 32 << 10
 _LEAST_CONNECTIONS = 2

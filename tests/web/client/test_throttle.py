@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from p2p.rate import on_wire
+from p2p.rate import BURST_SECONDS, on_wire
 from p2p.web.client.fetch import Fetcher, Inbox
 from p2p.web.client.lane import Chunk, Done, Failed
 from p2p.web.client.request import Access, Request
@@ -58,18 +58,18 @@ async def test_transfers_share_the_rate_whatever_their_size(
         fetcher.limit(RATE)
         start(inbox, server.url, count)
         took = await finish(inbox, count)
-    least = count * on_wire(size) / RATE
-    assert 0.93 * least < took < 1.2 * least
+    least = count * on_wire(size) / RATE - BURST_SECONDS
+    assert 0.9 * least < took < 1.2 * least + BURST_SECONDS
 
 
 async def test_all_long_transfers_go_on_side_by_side(fetcher: Fetcher) -> None:
-    async with serving(answer(200, os.urandom(256 * KIB))) as server:
+    async with serving(answer(200, os.urandom(512 * KIB))) as server:
         inbox = fetcher.inbox()
         fetcher.limit(RATE)
         start(inbox, server.url, 4)
         first = await finish(inbox, 1)
         rest = await finish(inbox, 3)
-    assert first > 5 * rest
+    assert first > rest  # the first is ahead by what may pass at once
 
 
 async def test_another_rate_holds_at_once(fetcher: Fetcher) -> None:
