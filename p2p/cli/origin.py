@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from typing import TextIO
 
 import click
 import trio
 
 from p2p.cli.options import json_option, print_json
 from p2p.rate import parse_rate
+from p2p.web.server.access_log import AccessRecord
 from p2p.web.server.guard import load_credentials, server_context
 from p2p.web.server.limits import Limits
 from p2p.web.treehub.api import serve_treehub
@@ -45,8 +49,14 @@ from p2p.web.treehub.api import serve_treehub
     metavar="RATE",
     help="Send no more than that, such as 10mbit: to spare, or to try, a thin link.",
 )
+@click.option(
+    "--access-log",
+    type=click.File("a", lazy=False),
+    metavar="FILE",
+    help="Note every request there, a line of JSON each; `-` is standard output.",
+)
 @json_option
-def treehub(
+def treehub(  # noqa: PLR0913 - one argument an option
     *,
     store: str,
     listen: str,
@@ -55,6 +65,7 @@ def treehub(
     tls_key: str | None,
     client_ca: str | None,
     rate: str | None,
+    access_log: TextIO | None,
     as_json: bool,
 ) -> None:
     """Serve an OSTree repository with TreeHub's interface, in the foreground.
@@ -72,9 +83,20 @@ def treehub(
     if rate is not None:
         limits = replace(limits, bytes_per_second=parse_rate(rate, where="--rate"))
     serve = partial(
-        serve_treehub, store, listen, credentials=credentials, tls=tls, limits=limits
+        serve_treehub,
+        store,
+        listen,
+        credentials=credentials,
+        tls=tls,
+        limits=limits,
+        access_log=None if access_log is None else partial(_note, access_log),
     )
     trio.run(_serve, store, serve, as_json)
+
+
+def _note(file: TextIO, entry: AccessRecord) -> None:
+    file.write(json.dumps({"time": round(time.time(), 3)} | asdict(entry)) + "\n")
+    file.flush()
 
 
 async def _serve(

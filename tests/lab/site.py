@@ -317,6 +317,11 @@ class Site:
         """How much came through the uplink so far."""
         return self.gateway.received_bytes("eth1")
 
+    def requests(self) -> list[dict[str, Any]]:
+        """What the origin was asked for, as `p2p treehub --access-log` writes it."""
+        lines = (self.publisher.path.parent / "access.log").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
     def start_origin(self) -> None:
         """Start the origin, again if need be."""
         self.treehub = _start_treehub(self.origin, self.publisher.path)
@@ -333,8 +338,9 @@ class Site:
 
 def _start_treehub(host: Host, store: Path) -> "subprocess.Popen[str]":
     listen = f"--listen={host.address}:80"
+    log = f"--access-log={store.parent / 'access.log'}"
     process = host.start(
-        *command("treehub", f"--store={store}", listen), environment=environment()
+        *command("treehub", f"--store={store}", listen, log), environment=environment()
     )
     assert process.stdout is not None
     assert process.stdout.readline()
