@@ -15,7 +15,13 @@ from p2p.agent.neighbour import Neighbour
 from p2p.agent.roster import Roster
 from p2p.agent.serving import Server
 from p2p.agent.sharing import Sharing
-from p2p.errors import Error, RemoteProtocolError, TransportError, single_error
+from p2p.errors import (
+    ConnectError,
+    Error,
+    RemoteProtocolError,
+    TransportError,
+    single_error,
+)
 from p2p.net.advert import InstanceId
 from p2p.net.listener import Listener
 from p2p.net.session import Session
@@ -95,13 +101,17 @@ class Neighbours(Roster):
     async def dial(self, targets: Sequence[Target]) -> Met:
         """Dial a peer and talk until the session ends; names are resolved anew."""
         contact: Contact | None = None
+        failure = End.FAILED
         try:
             contact = await dial(self._endpoint, targets)
-        except* TransportError as group:
+        except* ConnectError as group:
             # It is away, or not (yet) one of us: the caller tries again.
             self._count(group)
+        except* TransportError as group:
+            self._count(group)
+            failure = End.SLOW
         if contact is None:
-            return Met(None, End.FAILED)
+            return Met(None, failure)
         self._dials += 1
         return Met(contact.peer, await self._talk(contact, self._dials))
 

@@ -55,7 +55,7 @@ class DialLimits:
 
     connect: float = 4.0
     handshake: float = 5.0
-    stagger: float = 0.25
+    stagger: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

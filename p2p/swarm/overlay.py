@@ -51,7 +51,11 @@ class End(Enum):
 
     MET = "there was a session"
     REFUSED = "one of both has sessions enough"
+    SLOW = "it is there, but no session came of it"
     FAILED = "nobody was reached"
+
+
+_FAILURES = (End.SLOW, End.FAILED)
 
 
 class Why(Enum):
@@ -188,7 +192,7 @@ class Overlay:
         candidate = self._candidates.get(who)
         if candidate is not None:
             candidate.is_dialled = False
-            candidate.has_failed = end is End.FAILED and who not in self._sessions
+            candidate.has_failed = end in _FAILURES and who not in self._sessions
             self._put_off(candidate, end, now)
 
     def _put_off(self, candidate: _Candidate, end: End, now: float) -> None:

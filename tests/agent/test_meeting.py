@@ -120,3 +120,19 @@ def test_several_agents_on_a_host_need_no_configuration_of_ports() -> None:
     # Where mDNS tells nobody the port, or it was chosen, another one is no use.
     assert not MeetingOptions.of(replace(config, mdns=False)).any_port
     assert not MeetingOptions.of(replace(config, listen_port=4711)).any_port
+
+
+async def test_one_that_is_there_but_says_nothing_is_not_taken_for_gone(
+    tmp_path: Path, repo: Repo
+) -> None:
+    async with open_meeting(Holdings.published(repo), options(tmp_path)) as meeting:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                trio.serve_listeners, trio.SocketStream.aclose, [listener]
+            )
+            target = Target("127.0.0.1", listener.socket.getsockname()[1])
+            assert (await meeting.neighbours.dial([target])).end is overlay.End.SLOW
+            nursery.cancel_scope.cancel()
+        met = await meeting.neighbours.dial([target])
+        assert met.end is overlay.End.FAILED

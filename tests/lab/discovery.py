@@ -20,6 +20,7 @@ from typing import Any
 
 from p2p.agent.config import AgentConfig
 from p2p.cli.local_api import ask
+from p2p.errors import AgentError
 from p2p.ostree.config import RepoMode
 from p2p.ostree.repo import Repo
 from tests.lab.lines import Lines
@@ -73,7 +74,12 @@ class Agent:
     def until_ready(self) -> None:
         line = self._lines.next(START_SECONDS)
         if line is None or not line.startswith("agent ready at "):
-            raise RuntimeError((self.path / "log").read_text())
+            raise RuntimeError(self.log)
+
+    @property
+    def log(self) -> str:
+        """What it complained of."""
+        return (self.path / "log").read_text()
 
     def packets(self) -> int:
         """How many packets its host received so far."""
@@ -217,7 +223,10 @@ def _measure(lab: Lab, agents: list[Agent], seconds: float, idle: float) -> Disc
 def _look(watch: _Watch, agents: list[Agent], began: float) -> None:
     """Ask all agents whom they know and meet, and since when."""
     for number, agent in enumerate(agents):
-        peers = agent.ask("/peers")
+        try:
+            peers = agent.ask("/peers")
+        except AgentError as error:
+            raise RuntimeError(f"{error}: {agent.log}") from None
         now = time.monotonic() - began
         watch.peers[number] = peers
         if number not in watch.found and len(peers["known"]) == len(agents) - 1:
