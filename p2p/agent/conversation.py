@@ -10,7 +10,7 @@ import trio
 from p2p.agent.departures import farewell_reason
 from p2p.agent.roster import Roster
 from p2p.agent.serving import Server
-from p2p.agent.tolerance import Tolerance
+from p2p.agent.tolerance import BURST_RELAYED, RELAYED_PER_SECOND, Tolerance
 from p2p.errors import RemoteProtocolError
 from p2p.net.session import Session
 from p2p.net.tls import Contact
@@ -48,7 +48,11 @@ class Conversation:
         self._server = server
         self._contact = contact
         self._hello = hello
-        self._tolerance = Tolerance(trio.current_time())
+        now = trio.current_time()
+        self._tolerance = Tolerance(now)
+        self._relays = Tolerance(
+            now, per_second=RELAYED_PER_SECOND, burst=BURST_RELAYED
+        )
         self._farewell: m.Bye | None = None
         self._was_up = False
         self._refused = False
@@ -100,17 +104,19 @@ class Conversation:
             return
         if isinstance(message, m.Bye):
             self._farewell = message
-        if isinstance(message, m.Holdings | m.Record | m.Digest | m.Ping):
-            self._bear(message)
+        if isinstance(message, m.Holdings | m.Ping):
+            self._bear(message, self._tolerance)
         if isinstance(message, m.Holdings):
             found.holdings = message
             self._roster.hear(message)
-        if isinstance(message, m.Record) and message.member == peer:
-            found.record = message
+        if isinstance(message, m.Record | m.Digest):
+            is_of_use = self._roster.receive_state(found, message)
+            self._bear(message, self._relays if is_of_use else self._tolerance)
+            return
         if self._roster.listening is not None and found.is_of_site:
             self._roster.listening.message(peer, message)
 
-    def _bear(self, message: m.Message) -> None:
-        if not self._tolerance.bears(trio.current_time()):
+    def _bear(self, message: m.Message, tolerance: Tolerance) -> None:
+        if not tolerance.bears(trio.current_time()):
             kind = type(message).__name__.upper()
             raise RemoteProtocolError(f"a flood of messages, the last a {kind}")

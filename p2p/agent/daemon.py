@@ -328,7 +328,7 @@ class Agent:
     def peers(self) -> dict[str, list[dict[str, Any]]]:
         """Return who is met, known, banned and who left, as JSON values."""
         if self._meeting is None:
-            return {"peers": [], "known": [], "banned": [], "ended": []}
+            return {"peers": [], "known": [], "members": [], "banned": [], "ended": []}
         return self._meeting.describe()
 
 

@@ -11,16 +11,22 @@ from p2p.agent.neighbours import Neighbours
 from p2p.net.advert import InstanceId
 from p2p.net.target import Target
 from p2p.swarm.overlay import End
+from p2p.wire import messages as m
+from p2p.wire.limits import INSTANCE_BYTES
 
+# mDNS may find it too, a moment later.
+TOLD_SECONDS = 2.0
+MAX_TOLD_OF = 1024
 # What stands in the way of ending a session is not told when it is over.
 TRIM_SECONDS = 30.0
 
 
 class _Known(NamedTuple):
-    """Where a member is, and since when that is known."""
+    """Where a member is, since when that is known, and who it is if it says so."""
 
     targets: tuple[Target, ...]
     since: float
+    device: m.DeviceId | None = None
 
 
 class Dialling:
@@ -47,13 +53,14 @@ class Dialling:
         self, instance: InstanceId, targets: tuple[Target, ...], seconds: float
     ) -> None:
         """Know where a member is that may be dialled in so many seconds."""
-        now = trio.current_time()
+        for device, alias in list(self._neighbours.aliases.items()):
+            if not set(self._known[alias].targets).isdisjoint(targets):
+                self._forget(device, alias)
+                self._neighbours.rename(alias, instance)
         known = self._known.get(instance)
         if known is None or known.targets != targets:
-            since = now if known is None else known.since
-            self._known[instance] = _Known(targets, since)
-            self._overlay.found(instance, now + seconds)
-            self._look()
+            since = trio.current_time() if known is None else known.since
+            self._enter(instance, _Known(targets, since), seconds)
 
     def lost(self, instance: InstanceId) -> None:
         """Dial a member no more; a session that is up goes on."""
@@ -61,14 +68,49 @@ class Dialling:
         self._overlay.lost(instance)
         self._look()
 
+    def told_of(self, device: m.DeviceId, targets: tuple[Target, ...]) -> None:
+        """Know where a member says it is; nowhere if it says so no more.
+
+        What mDNS finds counts more. Whoever signs an address may lie about it, so
+        another one is dialled no sooner than the one before would have been.
+        """
+        alias = InstanceId(bytes.fromhex(device)[:INSTANCE_BYTES])
+        is_told = device in self._neighbours.aliases
+        if not targets:
+            self._forget(device, alias)
+        elif is_told:
+            self._known[alias] = self._known[alias]._replace(targets=targets)
+        elif len(self._neighbours.aliases) < MAX_TOLD_OF and not self._is_known(
+            device, targets
+        ):
+            self._neighbours.aliases[device] = alias
+            known = _Known(targets, trio.current_time(), device)
+            self._enter(alias, known, TOLD_SECONDS)
+
+    def _enter(self, instance: InstanceId, known: _Known, seconds: float) -> None:
+        self._known[instance] = known
+        self._overlay.found(instance, trio.current_time() + seconds)
+        self._look()
+
+    def _is_known(self, device: m.DeviceId, targets: tuple[Target, ...]) -> bool:
+        """Tell whether a member is met, or known by what mDNS says."""
+        return self._neighbours.get(device) is not None or any(
+            not set(known.targets).isdisjoint(targets) for known in self._known.values()
+        )
+
+    def _forget(self, device: m.DeviceId, alias: InstanceId) -> None:
+        if self._neighbours.aliases.pop(device, None) is not None:
+            self.lost(alias)
+
     def describe(self) -> list[dict[str, Any]]:
         """Return whom this device could dial, met or not, as JSON values."""
-        met = {each.instance: each.session.peer for each in self._neighbours}
+        met = {each.member: each.session.peer for each in self._neighbours}
         now = trio.current_time()
         return [
             {
                 "instance": instance.hex(),
-                "device": met.get(instance),
+                "device": met.get(instance, known.device),
+                "met": instance in met,
                 "address": str(known.targets[0]),
                 "seconds": round(now - known.since, 3),
             }
@@ -89,8 +131,11 @@ class Dialling:
                     await self._wake.wait()
 
     async def _dial(self, instance: InstanceId) -> None:
-        met = await self._neighbours.dial(self._known[instance].targets)
+        known = self._known[instance]
+        met = await self._neighbours.dial(known.targets)
         end = End.MET if self._neighbours.meets(instance) else met.end
+        if known.device is not None and met.peer not in {None, known.device}:
+            end = End.SLOW  # another device is there than the one that said so
         self._overlay.dialled(instance, end, trio.current_time())
         self._look()
         if end is End.FAILED:

@@ -30,6 +30,7 @@ from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.swarm import action as a
 from p2p.swarm import event as e
+from p2p.swarm.gossip import Member
 from p2p.swarm.scheduler import Scheduler
 from p2p.web.client.bulk import (
     ObjectEvent,
@@ -40,7 +41,6 @@ from p2p.web.client.bulk import (
 )
 from p2p.web.client.origin import Origin
 from p2p.wire import messages as m
-from p2p.wire.record import decode_body, decode_claim
 
 
 @dataclass(slots=True)
@@ -333,15 +333,13 @@ class Fetching:
         match message:
             case m.Holdings(commits):
                 self.tell(e.HoldingsChanged(peer, commits))
-            case m.Record(member, _, _, body) if member == peer:
-                self._take_record(peer, body)
 
-    def _take_record(self, peer: m.DeviceId, body: bytes) -> None:
-        try:
-            claim = decode_claim(decode_body(body).claim)
-        except FormatError:
-            return  # another version's: a receiver may ignore records
-        self.tell(e.MemberSaid(peer, claim))
+    def member(self, who: m.DeviceId, said: Member | None) -> None:
+        """A member, neighbour or not, says something; None: it is gone."""
+        if said is None:
+            self.tell(e.MemberGone(who))
+        else:
+            self.tell(e.MemberSaid(who, said.claim, said.age))
 
     # -- the origin --------------------------------------------------------------
 

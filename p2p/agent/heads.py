@@ -23,6 +23,7 @@ from p2p.errors import (
 )
 from p2p.ostree.objects import checksum_of
 from p2p.swarm.action import Blame
+from p2p.swarm.gossip import Member
 from p2p.wire import messages as m
 
 # Neighbours may offer different heads; while more of them are expected to come up,
@@ -70,6 +71,9 @@ class _Query:
             self._queue.remove(peer)
         self._asked.pop(peer, None)
         self._changed.set()
+
+    def member(self, who: m.DeviceId, said: Member | None) -> None:
+        """What members get is of no importance here."""
 
     def data(self, peer: m.DeviceId, size: int) -> None:  # noqa: ARG002
         if peer in self._asked:

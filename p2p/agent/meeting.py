@@ -24,6 +24,8 @@ from p2p.agent.damage import Damage
 from p2p.agent.dialling import Dialling
 from p2p.agent.hash_lists import HashLists
 from p2p.agent.limits import Limits, limits_of, resolve
+from p2p.agent.links import Links
+from p2p.agent.members import FIRST_SECONDS
 from p2p.agent.neighbours import Neighbours
 from p2p.agent.scratch import Scratch
 from p2p.agent.searching import Searching, read_advert_key
@@ -32,6 +34,7 @@ from p2p.agent.sharing import SharedCommit, Sharing
 from p2p.agent.units import HashSigner, Units
 from p2p.errors import ConfigError, RepositoryError, TransportError
 from p2p.net.advert import AdvertKey
+from p2p.net.device_key import load_device_key
 from p2p.net.discovery import Settings, open_discovery
 from p2p.net.identity import Identity, fleet_identity, open_identity
 from p2p.net.interfaces import Choice
@@ -46,9 +49,11 @@ from p2p.ostree.holdings import Holdings
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import RefPath
 from p2p.ostree.repo import Repo
+from p2p.swarm.gossip import Member
 from p2p.trust.clock import RELEASED
 from p2p.trust.policy import Clock
 from p2p.trust.withdrawn import load_withdrawn
+from p2p.wire.messages import DeviceId
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +143,10 @@ class Meeting:
 
     def describe(self) -> dict[str, list[dict[str, Any]]]:
         """Return who is met, known, banned and who left, as JSON values."""
-        return self.neighbours.describe() | {"known": self.dialling.describe()}
+        return self.neighbours.describe() | {
+            "known": self.dialling.describe(),
+            "members": self.neighbours.members.describe(),
+        }
 
     def problems(self) -> list[str]:
         """Return what keeps neighbours from being met, for people."""
@@ -186,6 +194,13 @@ def next_epoch(directory: str) -> int:
     return epoch
 
 
+def keep_epoch(directory: str, epoch: int) -> None:
+    """Have the next start begin above an epoch; RepositoryError if that cannot be."""
+    path = os.path.join(directory, _EPOCH_FILE)
+    with writing(path):
+        write_file(path, b"%d\n" % epoch, fsync=True)
+
+
 @asynccontextmanager
 async def open_meeting(
     holdings: Holdings, options: MeetingOptions, traffic: Traffic | None = None
@@ -225,6 +240,10 @@ async def open_meeting(
         sharing=sharing,
         make_server=_server_maker(sharing, holdings, units, damage),
         signing_key=sign.public,
+        device_key=await trio.to_thread.run_sync(load_device_key, identity),
+        keep_epoch=lambda epoch: trio.to_thread.run_sync(
+            keep_epoch, options.state, epoch
+        ),
     )
     company = Company(
         neighbours.me,
@@ -248,6 +267,8 @@ async def open_meeting(
             nursery.start_soon(traffic.upload.run)
             nursery.start_soon(neighbours.listen, listener)
             nursery.start_soon(meeting.dialling.run)
+            nursery.start_soon(neighbours.members.run)
+            nursery.start_soon(_exchange, meeting, options)
             count = math.inf if options.mdns else len(options.peers)
             neighbours.expect(count, options.settle_seconds)
             for target in options.peers:
@@ -295,6 +316,30 @@ async def _open_listener(options: MeetingOptions) -> Listener:
         if not (options.any_port and options.port):
             raise
         return await Listener.open(0, host=options.host)
+
+
+async def _exchange(meeting: Meeting, options: MeetingOptions) -> None:
+    """Say where this device is, and dial members where they say they are."""
+    members = meeting.neighbours.members
+    try:
+        links = await Links.open(options.choice)
+    except TransportError as error:
+        _log.warning("no addresses are exchanged: %s; %s", error, error.hint)
+        return
+
+    def hear(who: DeviceId, member: Member | None) -> None:
+        addresses = () if member is None else member.claim.addresses
+        meeting.dialling.told_of(who, links.targets(addresses))
+
+    members.subscribe(hear)
+    members.begin(FIRST_SECONDS if options.mdns else 0.0)
+    with links.closing():
+        while True:
+            members.addresses = links.own(meeting.port, options.host)
+            try:
+                await links.wait()
+            except TransportError as error:
+                _log.warning("the addresses may be old: %s; %s", error, error.hint)
 
 
 async def _search(

@@ -18,10 +18,10 @@ class Neighbour:
     """One peer with its session.
 
     Attributes:
+        member: what the overlay calls it: its instance, if that was known.
         is_of_site: whether it shares our origin link; others are given what they ask
             for, but nothing is fetched from them: it would cross two such links.
         holdings: what it says it has.
-        record: what it said of itself last.
         taken_bytes: what came from it on this session.
         since: when the session came up, on trio's clock.
 
@@ -31,9 +31,9 @@ class Neighbour:
     server: Server
     contender: Contender
     address: str
+    member: bytes
     is_of_site: bool = True
     holdings: m.Holdings = field(default_factory=m.Holdings)
-    record: m.Record | None = None
     taken_bytes: int = 0
     since: float = field(default_factory=trio.current_time)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import trio
 
 from p2p.swarm import action as a
+from p2p.swarm.gossip import Member
 from p2p.wire import messages as m
 
 
@@ -20,6 +21,10 @@ class Listening(Protocol):
 
     def left(self, peer: m.DeviceId) -> None:
         """It is over."""
+        ...
+
+    def member(self, who: m.DeviceId, said: Member | None) -> None:
+        """A member, neighbour or not, says something; None: it is gone."""
         ...
 
     def data(self, peer: m.DeviceId, size: int) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import trio
+from nacl.signing import SigningKey
 
 from p2p import __version__
 from p2p.agent.conversation import Conversation
+from p2p.agent.members import Members, Worth
 from p2p.agent.neighbour import Neighbour
+from p2p.agent.neighbourhood import Listening
 from p2p.agent.roster import Roster
 from p2p.agent.serving import Server
 from p2p.agent.sharing import Sharing
@@ -28,10 +31,11 @@ from p2p.net.session import Session
 from p2p.net.target import Target
 from p2p.net.tls import Contact, Endpoint, dial
 from p2p.swarm import action as a
+from p2p.swarm.gossip import Member
 from p2p.swarm.overlay import MAX_RETRY_SECONDS, RETRY_SECONDS, End
 from p2p.wire import messages as m
 from p2p.wire.limits import INSTANCE_BYTES
-from p2p.wire.record import Claim, Signed, encode_body, encode_claim
+from p2p.wire.record import Claim, commit_tag
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +64,8 @@ class Neighbours(Roster):
         sharing: Sharing,
         make_server: Callable[[Session], Server],
         signing_key: bytes,
+        device_key: SigningKey | None,
+        keep_epoch: Callable[[int], Awaitable[None]],
     ) -> None:
         """Meet members through `endpoint`; `make_server` serves each."""
         instance = InstanceId(os.urandom(INSTANCE_BYTES))
@@ -70,9 +76,14 @@ class Neighbours(Roster):
         self._endpoint = endpoint
         self._make_server = make_server
         self._dials = 0
-        self._seq = 0
-        self._claim = Claim()
-        self._record: m.Record | None = None
+        self.members = Members(
+            me,
+            epoch=epoch,
+            key=device_key,
+            send=self._send,
+            keep_epoch=keep_epoch,
+        )
+        self.members.subscribe(self._hear_member)
         self.port = 0
         sharing.subscribe(self._tell_holdings)
 
@@ -133,11 +144,14 @@ class Neighbours(Roster):
         upload = self._endpoint.traffic.upload
         session = Session(contact.stream, contact.peer, upload)
         session.on_quiet = lambda: session.send(self._sharing.message())
+        seen_epoch, seen_seq = self.members.gossip.seen(contact.peer)
         hello = m.Hello(
             software=f"ostree-p2p/{__version__}",
             site=self._site,
             instance=self.instance,
             epoch=self.epoch,
+            seen_epoch=seen_epoch,
+            seen_seq=seen_seq,
             dial=dial_number,
             port=self.port,
             signing_key=self._signing_key,
@@ -197,27 +211,53 @@ class Neighbours(Roster):
             found.server.announce(news.names, news.arriving)
 
     def announce_member(self, news: a.AnnounceMember) -> None:
-        """Tell all neighbours what we get, and what we do at the origin."""
-        self._seq += 1
-        self._claim = news.claim
-        body = encode_body(Signed(encode_claim(news.claim)))
-        self._record = m.Record(self.me, self.epoch, self._seq, body)
-        for found in self:
-            self.greet(found)
+        """Tell all members what we get, and what we do at the origin."""
+        self.members.say(news.claim)
 
-    def greet(self, found: Neighbour) -> None:
-        """Say to somebody what we say of ourselves."""
-        is_heard = found.is_of_site and found.session.connection.is_up
-        if is_heard and self._record is not None:
-            found.session.send(self._record)
+    def begin(self, listening: Listening) -> None:
+        """Tell somebody of all neighbours and members, who is there first."""
+        super().begin(listening)
+        for member in self.members.all():
+            listening.member(member.id, member)
 
     def end(self) -> None:
         """Tell nobody any more; nothing is wanted now."""
         super().end()
-        if self._claim.wants:
-            self.announce_member(a.AnnounceMember(Claim()))
+        self.members.say(Claim())
+
+    def greet(self, found: Neighbour) -> None:
+        """Exchange what is said of members with somebody of this site who came up."""
+        hello = found.session.connection.peer
+        if found.is_of_site and hello is not None:
+            self.members.joined(found.session.peer, hello)
+
+    def part(self, found: Neighbour) -> None:
+        """Exchange nothing more with somebody whose session is over."""
+        self.members.left(found.session.peer)
+
+    def receive_state(self, found: Neighbour, message: m.Record | m.Digest) -> bool:
+        """Take what a neighbour says of members; tell whether it may be of use."""
+        if not found.is_of_site:
+            return False
+        worth = self.members.receive(found.session.peer, message)
+        if worth is Worth.FORGED:
+            self.drop(found.session.peer, a.Blame.FORGED_RECORD, banned=True)
+        return worth is Worth.FINE
+
+    def _hear_member(self, who: m.DeviceId, member: Member | None) -> None:
+        if self.listening is not None:
+            self.listening.member(who, member)
+
+    def _send(self, peer: m.DeviceId, message: m.Record | m.Digest) -> None:
+        found = self.get(peer)
+        if found is not None and found.session.connection.is_up:
+            found.session.send(message)
 
     def _tell_holdings(self) -> None:
+        complete = (
+            c.checksum for c in self._sharing.commits() if c.held is m.Held.COMPLETE
+        )
+        self.members.holds(tuple(map(commit_tag, complete)))
         message = self._sharing.message()
         for found in self:
             if found.session.connection.is_up:

@@ -36,6 +36,7 @@ class Roster:
         me: this device.
         instance: this run of it.
         overlay: whom to keep sessions with.
+        aliases: what the overlay calls devices whose instance is not known yet.
         listening: what is told of neighbours of this site.
         endings: how often sessions ended for a reason that is somebody's fault.
         on_up: called with who came up.
@@ -50,6 +51,7 @@ class Roster:
         self.me = me
         self.instance = instance
         self.overlay = Overlay(instance, random.SystemRandom())
+        self.aliases: dict[m.DeviceId, InstanceId] = {}
         self._site = site
         self._sharing = sharing
         self._peers: dict[m.DeviceId, Neighbour] = {}
@@ -82,7 +84,9 @@ class Roster:
 
     def meets(self, instance: InstanceId) -> bool:
         """Tell whether there is a session with this run of an agent."""
-        return any(met.instance == instance for met in self._peers.values())
+        return any(
+            instance in (met.instance, met.member) for met in self._peers.values()
+        )
 
     async def until_gone(self, instance: InstanceId) -> None:
         """Wait until there is no session with this run of an agent."""
@@ -128,8 +132,6 @@ class Roster:
             if found.is_of_site and hello is not None:
                 listening.joined(peer, hello)
                 listening.message(peer, found.holdings)
-                if found.record is not None:
-                    listening.message(peer, found.record)
 
     def end(self) -> None:
         """Tell nobody any more."""
@@ -180,31 +182,44 @@ class Roster:
         if old is not None and not replaces(contender, old.contender):
             session.leave(m.Farewell.DUPLICATE)
             return False
-        instance, ours = contender.peer[0], contender.dialler == self.me
-        admission = self.overlay.admit(instance, self._spare(), ours=ours)
+        ours = contender.dialler == self.me
+        member = self.aliases.get(peer, InstanceId(contender.peer[0]))
+        admission = self.overlay.admit(member, self._spare(), ours=ours)
         if not admission.is_granted and old is None:
             session.leave(m.Farewell.OVERLOADED)
             return False
         if admission.instead_of is not None:
             self._send_away(admission.instead_of, m.Farewell.OVERLOADED)
         if old is not None:
-            self._gone(peer)
-            self.overlay.down(old.instance, End.MET, trio.current_time())
+            self._gone(old)
+            self.overlay.down(old.member, End.MET, trio.current_time())
             old.session.leave(m.Farewell.DUPLICATE)
         is_of_site = self._is_of_site(session)
-        self._peers[peer] = Neighbour(session, server, contender, address, is_of_site)
-        self.overlay.up(instance, ours=ours)
+        found = Neighbour(session, server, contender, address, member, is_of_site)
+        self._peers[peer] = found
+        self.overlay.up(member, ours=ours)
         session.send(self._sharing.message())
-        self.greet(self._peers[peer])
         self._change()
-        self.on_up(InstanceId(instance))
+        self.on_up(InstanceId(contender.peer[0]))
         hello = session.connection.peer
         if self.listening is not None and is_of_site and hello is not None:
             self.listening.joined(peer, hello)
+        self.greet(found)
         return True
 
     def greet(self, found: Neighbour) -> None:
-        """Say to somebody who came up what we say of ourselves."""
+        """Note that somebody came up."""
+
+    def part(self, found: Neighbour) -> None:
+        """Note that a session is over."""
+
+    def receive_state(
+        self,
+        found: Neighbour,  # noqa: ARG002
+        message: m.Record | m.Digest,  # noqa: ARG002
+    ) -> bool:
+        """Take what a neighbour says of members; tell whether it may be of use."""
+        return False
 
     def _is_of_site(self, session: Session) -> bool:
         """Whether a neighbour is of this site, or one of the two does not say."""
@@ -215,19 +230,28 @@ class Roster:
     def _spare(self) -> set[bytes]:
         """Return who owes us nothing and is owed nothing."""
         return {
-            met.instance
+            met.member
             for met in self._peers.values()
             if not met.session.connection.asked and not met.session.connection.owed
         }
 
+    def rename(self, before: bytes, after: InstanceId) -> None:
+        """Call somebody who is met by its instance, now that mDNS has found it."""
+        for met in self:
+            if met.member == before and met.instance == after:
+                ours = met.contender.dialler == self.me
+                self.overlay.down(before, End.MET, trio.current_time())
+                met.member = after
+                self.overlay.up(after, ours=ours)
+
     def trim(self) -> None:
         """End sessions that are of no use any more."""
-        while (instance := self.overlay.superfluous(self._spare())) is not None:
-            self._send_away(instance, m.Farewell.IDLE)
+        while (member := self.overlay.superfluous(self._spare())) is not None:
+            self._send_away(member, m.Farewell.IDLE)
 
-    def _send_away(self, instance: bytes, farewell: m.Farewell) -> None:
+    def _send_away(self, member: bytes, farewell: m.Farewell) -> None:
         for met in self:
-            if met.instance == instance:
+            if met.member == member:
                 met.session.leave(farewell)
                 reason = f"we left, {farewell.name.lower()}"
                 self.dismiss(met.session, reason, End.REFUSED)
@@ -240,13 +264,14 @@ class Roster:
         del self._peers[session.peer]
         now = trio.current_time()
         self._departures.note(session.peer, found.address, reason, now)
-        self.overlay.down(found.instance, end, now)
+        self.overlay.down(found.member, end, now)
         self._change()
-        self._gone(session.peer)
+        self._gone(found)
 
-    def _gone(self, peer: m.DeviceId) -> None:
+    def _gone(self, found: Neighbour) -> None:
+        self.part(found)
         if self.listening is not None:
-            self.listening.left(peer)
+            self.listening.left(found.session.peer)
 
     def _change(self) -> None:
         self._changed.set()

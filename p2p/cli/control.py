@@ -45,11 +45,11 @@ def _print_peers(answer: dict[str, Any]) -> None:
             f"{held} of {len(peer['commits'])} commits complete, "
             f"{format_bytes(peer['given_bytes'])} given"
         )
-    others = [known for known in answer["known"] if known["device"] is None]
+    others = [known for known in answer["known"] if not known["met"]]
     for known in others:
         print_line(
-            f"{known['instance'][:16]}  {known['address']:24}  known for "
-            f"{_duration(known['seconds'])}, no session"
+            f"{(known['device'] or known['instance'])[:16]}  {known['address']:24}  "
+            f"known for {_duration(known['seconds'])}, no session"
         )
     if not answer["peers"] and not others:
         print_line("no neighbours")

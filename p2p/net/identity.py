@@ -187,6 +187,12 @@ def read_certificate(certificate_file: str, key_file: str) -> Certificate:
         raise ConfigError(certificate_file, str(error)) from error
 
 
+def read_pem(path: str) -> str:
+    """Return a file of PEM blocks; ConfigError if it cannot be read."""
+    with _disk(path):
+        return _read(path)
+
+
 def _read(path: str) -> str:
     """Return a small file of PEM blocks; what stands between them may be anything."""
     with open(path, "rb") as file:

@@ -47,6 +47,9 @@ OTHER_SECONDS: Final = 1125
 MAX_ADDRESSES: Final = 4
 # RFC 6762 §8.3: twice, in case one is lost. The library would say it three times.
 REPEAT_SECONDS: Final = 1.0
+# A whole site that starts at once must not be lost while this process waits its turn;
+# the kernel grants as much of it as it likes.
+BUFFER_BYTES: Final = 1 << 20
 # Asking for what an answer lacked multicasts, so a liar must not make us ask much.
 MAX_QUESTIONS: Final = 16
 MAX_WAITING: Final = 256
@@ -116,6 +119,7 @@ class Responder:
     def _stand_before(self, gate: Gate) -> None:
         """Put the gate between the sockets and the library."""
         for reader in self._zeroconf.engine.readers:
+            reader.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
             # Answers must come with this TTL, by unicast too (RFC 6762 §11).
             if reader.is_ipv6:
                 hops = socket.IPV6_UNICAST_HOPS

@@ -121,6 +121,9 @@ class KernelInterfaces:
         except OSError as error:
             sock.close()
             raise _not_allowed(error) from error
+        except trio.Cancelled:
+            sock.close()
+            raise
         return cls(sock)
 
     def read(self) -> tuple[Interface, ...]:

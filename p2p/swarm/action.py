@@ -78,6 +78,7 @@ class Blame(Enum):
     FALSE_HASHES = "signed false unit hashes"
     PROTOCOL = "broke the protocol"
     SILENT = "does not answer"
+    FORGED_RECORD = "passed on what a member never said"
     USELESS = "claims what it does not deliver"
 
 

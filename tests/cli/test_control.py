@@ -99,6 +99,7 @@ async def test_peers_says_who_is_met(desk: Desk, tmp_path: Path) -> None:
         "peers": [],
         "banned": [],
         "known": [],
+        "members": [],
         "ended": [],
     }
     status = await desk.agent.status()
