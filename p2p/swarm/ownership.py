@@ -143,6 +143,7 @@ class Ownership:
         self._site = site
         self._checked = (-1, 0, 0)
         self._seen: object = None
+        self._ranked: object = None
         self._singles = 0
         self._met = -1
         self._takers: tuple[DeviceId, ...] = ()
@@ -171,6 +172,10 @@ class Ownership:
         self._singles = self._large_objects(catalogue.sized)
         committee = choose_committee(candidates, site.tuning.committee)
         self._find_place(candidates, committee)
+        ranked = (committee, commits, self._singles)
+        if ranked == self._ranked:
+            return False
+        self._ranked = ranked
         shards = list(self._rank(committee, commits))
         own = (shard for shard in shards if len(shard.claimed) < len(commits))
         self.own = sorted(own, key=Shard.own_order) if self.is_member else []
