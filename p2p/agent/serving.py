@@ -24,8 +24,6 @@ from p2p.wire import messages as m
 from p2p.wire.limits import BATCH_BYTES, MAX_BATCH_BYTES
 
 STATUS_SECONDS = 0.2
-# Read from the disk at once: changing threads costs as much as reading some files.
-AHEAD_BYTES = 1 << 20
 
 
 class Server:
@@ -78,9 +76,12 @@ class Server:
                     self._queue.popleft()
 
     def _next_group(self) -> list[m.Request]:
-        """Return the next requests that are worth one trip to the disk's thread."""
+        """Return the next requests that are worth one trip to the disk's thread.
+
+        Changing threads costs as much as reading some files.
+        """
         group: list[m.Request] = []
-        left = AHEAD_BYTES
+        left = 2 * self._session.ahead_bytes
         for request in self._queue:
             apart = isinstance(request, m.Watch)
             if group and (apart or left < _expected_bytes(request)):

@@ -29,6 +29,7 @@ DEAD_AFTER_SECONDS: Final = 6.0
 IDLE_SECONDS: Final = 15.0
 # Two units: one on its way while the next one waits.
 QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
+AHEAD_WRITES: Final = 4
 # What goes into one write at least and at most: each costs a turn of the loop and a
 # call of the kernel, and what is in it can be neither overtaken nor cancelled.
 LEAST_WRITE_BYTES: Final = 16 << 10
@@ -118,9 +119,18 @@ class Session:
             self._failed.set()
         self._wake.set()
 
+    @property
+    def ahead_bytes(self) -> int:
+        """How much is worth having at hand: what goes out in some writes.
+
+        Two units on a fast link; less on one that takes longer for them, or has many
+        sessions, each with so much in memory.
+        """
+        return min(QUEUED_BULK_BYTES, AHEAD_WRITES * self._write_bytes)
+
     async def wait_for_room(self) -> None:
         """Wait until little bulk is queued, so that more may be read from the disk."""
-        while self.connection.queued_bulk_bytes > QUEUED_BULK_BYTES:
+        while self.connection.queued_bulk_bytes > self.ahead_bytes:
             self._drained = trio.Event()
             await self._drained.wait()
 

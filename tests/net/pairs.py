@@ -52,7 +52,7 @@ async def tls_pair(left: Endpoint, right: Endpoint) -> AsyncIterator[Pair]:
 @asynccontextmanager
 async def memory_pair() -> AsyncIterator[Pair]:
     """Two ends in memory; the clock may be a mock."""
-    there, back = _Pipe(), _Pipe()
+    there, back = Pipe(), Pipe()
     left = MemoryTransport(incoming=back, outgoing=there)
 
     async def sever() -> None:
@@ -61,7 +61,7 @@ async def memory_pair() -> AsyncIterator[Pair]:
     yield Pair(left, MemoryTransport(incoming=there, outgoing=back), sever)
 
 
-class _Pipe:
+class Pipe:
     """One direction: bytes on their way, and how it ended."""
 
     # About what a socket holds.
@@ -84,7 +84,7 @@ class _Pipe:
 class MemoryTransport(Transport):
     """One end of a connection that never leaves the process."""
 
-    def __init__(self, *, incoming: _Pipe, outgoing: _Pipe) -> None:
+    def __init__(self, *, incoming: Pipe, outgoing: Pipe) -> None:
         self._in = incoming
         self._out = outgoing
         self._failure: TransportClosedError | None = None
@@ -97,7 +97,7 @@ class MemoryTransport(Transport):
             self._check_sending()
             left = memoryview(data)
             while left:
-                room = _Pipe.ROOM_BYTES - len(self._out.data)
+                room = Pipe.ROOM_BYTES - len(self._out.data)
                 self._out.data += left[:room]
                 left = left[room:]
                 self._out.changed()
@@ -106,7 +106,7 @@ class MemoryTransport(Transport):
 
     async def _wait_for_room(self) -> None:
         try:
-            while len(self._out.data) >= _Pipe.ROOM_BYTES:
+            while len(self._out.data) >= Pipe.ROOM_BYTES:
                 await self._out.change()
                 self._check_sending()
         except trio.Cancelled:

@@ -27,7 +27,7 @@ from p2p.wire import messages as m
 from p2p.wire.bulk import UnitHead
 from p2p.wire.frame import control_frame, slice_header
 from p2p.wire.limits import UNIT_BYTES
-from tests.net.pairs import memory_pair
+from tests.net.pairs import MemoryTransport, Pipe, memory_pair
 
 LEFT, RIGHT = m.DeviceId("1" * 64), m.DeviceId("2" * 64)
 NAME = ObjectName(Checksum("ab" * 32), ObjectType.FILE)
@@ -173,6 +173,47 @@ async def test_large_answers_pass_slice_by_slice_and_room_comes_back(
         units = [x for x in left.heard if isinstance(x, m.Unit)]
         assert [unit.data[0] for unit in units] == list(range(1, 9))
         assert max(rooms) <= 2 * UNIT_BYTES
+
+
+class SlowTransport(MemoryTransport):
+    """Takes 100 kB a second."""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.sleep(len(data) / 100_000)
+        await super().send_all(data)
+
+
+async def test_less_is_kept_at_hand_for_a_peer_that_takes_it_slowly(
+    autojump_clock: MockClock,
+) -> None:
+    there, back = Pipe(), Pipe()
+    left = Side.of(MemoryTransport(incoming=there, outgoing=back), RIGHT, 1)
+    right = Side.of(SlowTransport(incoming=back, outgoing=there), LEFT)
+    session = right.session
+    at_first = session.ahead_bytes
+    all_given = trio.Event()
+
+    def ask(message: m.Message) -> None:
+        if isinstance(message, m.Hello):
+            for _ in range(4):
+                number = left.session.connection.new_request()
+                left.session.send(m.GetUnit(number, NAME, 0, UNIT_BYTES))
+
+    def give(message: m.Message) -> None:
+        if isinstance(message, m.GetUnit):
+            session.send(m.Unit(message.request, bytes(UNIT_BYTES)))
+            if message.request == 4:
+                all_given.set()
+
+    left.answer, right.answer = ask, give
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(left.run)
+        nursery.start_soon(right.run)
+        await all_given.wait()
+        await session.wait_for_room()
+        assert 0 < session.connection.queued_bulk_bytes <= session.ahead_bytes
+        assert session.ahead_bytes < at_first < 2 * UNIT_BYTES
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_peer_that_talks_nonsense_is_told_so_and_left(
