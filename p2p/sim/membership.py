@@ -12,6 +12,7 @@ from p2p.sim.network import Network
 from p2p.sim.timeline import Timeline
 from p2p.swarm import event as e
 from p2p.swarm.gossip import Gossip, Heard, Said
+from p2p.wire.limits import MAX_CLAIM_COMMITS
 from p2p.wire.messages import DeviceId, Digest, Record
 from p2p.wire.record import (
     Claim,
@@ -73,7 +74,8 @@ class Membership:
         self._publish()
 
     def _publish(self) -> None:
-        self.gossip.publish(replace(self._claim, complete=self._complete))
+        complete = tuple(dict.fromkeys((*self._claim.complete, *self._complete)))
+        self.gossip.publish(replace(self._claim, complete=complete[:MAX_CLAIM_COMMITS]))
         self._act()
 
     def received(self, peer: DeviceId, message: Record | Digest) -> None:

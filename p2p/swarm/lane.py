@@ -74,7 +74,7 @@ class Lane:
         self._won = 0.0
         self._moved = 0.0
         self._thaw = 0
-        self._dry: tuple[int, int, int] | None = None
+        self._dry: tuple[int, int, int, bool] | None = None
         self._wake: float | None = None
         self._company = (0, 0)
         self._is_paused = False
@@ -231,6 +231,18 @@ class Lane:
                 self._loud_from = now + tuning.hush
         return now < self._loud_from
 
+    def _is_walking(self, now: float) -> bool:
+        """Tell whether we begin, and directories are missing still.
+
+        Content would be in their way, and before all are known nobody can say in few
+        words what it has.
+        """
+        catalogue = self._site.catalogue
+        if now >= self._began + self._site.tuning.longest_hush:
+            return False
+        done = catalogue.having(State.DONE, State.FORGOTTEN)
+        return bool(less(catalogue.metadata, done))
+
     def _may_use_valve(self) -> bool:
         """Tell whether it is up to us to help out: a few first, later everybody."""
         ownership = self.ownership
@@ -267,10 +279,15 @@ class Lane:
         room = self._room()
         if not self.ownership.own:
             return any(not fetch.impatient for fetch in site.fetches.values())
-        seen = (site.epoch, site.catalogue.opened, len(site.catalogue))
+        catalogue = site.catalogue
+        is_walking = self._is_walking(now)
+        seen = (site.epoch, catalogue.opened, len(catalogue), is_walking)
         is_awake = self._wake is not None and now >= self._wake
         if room > 0 and (seen != self._dry or is_awake):
             needed = self._needed(now)
+            if is_walking:
+                needed &= catalogue.metadata
+                self._wake_at([self._began + site.tuning.longest_hush])
             if not self._take(self.ownership.own, needed, room, now, impatient=False):
                 self._dry = seen
         return any(not fetch.impatient for fetch in site.fetches.values())

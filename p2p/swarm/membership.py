@@ -26,6 +26,7 @@ class Member:
 
     Attributes:
         wants: the commits it is getting.
+        complete: the commits it has.
         origin: whether it may fetch from the origin.
         origin_until: if that is BUSY, until when; afterwards it is OK.
         active: what it fetches, and how many bytes of it came.
@@ -42,6 +43,7 @@ class Member:
 
     id: DeviceId
     wants: tuple[CommitTag, ...] = ()
+    complete: tuple[CommitTag, ...] = ()
     origin: OriginState = OriginState.OK
     origin_until: float = 0.0
     active: dict[Lease, int] = field(default_factory=dict)
@@ -60,8 +62,16 @@ class Member:
 
     @property
     def is_candidate(self) -> bool:
-        """Tell whether it takes part in who fetches what, if it is there."""
-        return bool(self.wants) and self.origin in {OriginState.OK, OriginState.BUSY}
+        """Tell whether it takes part in who fetches what, if it is there.
+
+        Who is through keeps its part: what it fetched is still on its way to others.
+        """
+        return bool(self.complete or (self.wants and self.may_fetch))
+
+    @property
+    def may_fetch(self) -> bool:
+        """Tell whether the origin is there for it."""
+        return self.origin in {OriginState.OK, OriginState.BUSY}
 
     def silent_at(self, suspicion: float) -> float:
         """Return when it is not counted on any more if it says nothing."""
@@ -107,17 +117,19 @@ class Members:
             if len(self._members) >= _MAX_MEMBERS:
                 self.gone(next(iter(self._members)))
             member = self._members[who] = Member(who, progressed=now)
-        before = (member.wants, member.origin, member.is_counted_on)
+        before = _standing(member)
+        was_busy = member.origin is OriginState.BUSY
         member.wants = claim.wants
+        member.complete = claim.complete
         member.origin = claim.origin
         member.origin_until = now - age + claim.busy_seconds
         member.active = dict(claim.active)
         member.done = claim.done
         member.heard = max(member.heard, now - age)
         member.is_counted_on = now < member.silent_at(self._suspicion)
-        if before != (member.wants, member.origin, member.is_counted_on):
+        if before != _standing(member):
             self.version += 1
-        if OriginState.BUSY in {before[1], member.origin}:
+        if was_busy or member.origin is OriginState.BUSY:
             self.busy_until = self._find_busy_until()
         self._due = min(self._due, member.silent_at(self._suspicion))
         return member
@@ -166,3 +178,8 @@ class Members:
     def deadline(self) -> float | None:
         """Return when `review` has something to do; None for never."""
         return None if self._due == inf else self._due
+
+
+def _standing(member: Member) -> object:
+    state = member.origin, member.is_counted_on
+    return member.wants, member.complete, state

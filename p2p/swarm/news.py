@@ -78,11 +78,13 @@ class News:
             and not fetch.cancelled
             and self._is_long(item, fetch)
         ]
+        wants, complete = self._commits()
         if not long and now < self._fetched + site.tuning.progress:
             # That we fetch at all is known, and who falls silent is missed.
             long = [Active(self._lease, 0)]
         claim = Claim(
-            wants=tuple([commit_tag(commit) for commit in self._wanted()]),
+            wants=tuple(map(commit_tag, wants)),
+            complete=tuple(map(commit_tag, complete)),
             origin=site.origin,
             busy_seconds=self._busy_seconds(now),
             active=tuple(long[:MAX_CLAIM_LEASES]),
@@ -97,12 +99,15 @@ class News:
         expected = self._site.catalogue.expect_bytes(item)
         return fetch.byte_count > _CAME_BYTES or expected > _LONG_BYTES
 
-    def _wanted(self) -> list[Checksum]:
-        """Return the commits of which something is missing."""
+    def _commits(self) -> tuple[list[Checksum], list[Checksum]]:
+        """Return the commits of which something is missing, and the others."""
         catalogue = self._site.catalogue
         done = catalogue.having(State.DONE)
-        wanted = [c for c, items in catalogue.members.items() if less(items, done)]
-        return wanted[:MAX_CLAIM_COMMITS]
+        found: tuple[list[Checksum], list[Checksum]] = ([], [])
+        for commit, items in catalogue.members.items():
+            is_here = commit in self._site.closed and not less(items, done)
+            found[is_here].append(commit)
+        return found[0][:MAX_CLAIM_COMMITS], found[1][:MAX_CLAIM_COMMITS]
 
     def _busy_seconds(self, now: float) -> int:
         """Return how long the origin wants no requests, in steps."""

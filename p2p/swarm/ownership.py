@@ -60,23 +60,26 @@ class Fetcher(NamedTuple):
     Attributes:
         wants: the commits it gets.
         is_live: whether it is counted on.
+        has: the commits that it got.
 
     """
 
     id: DeviceId
     wants: tuple[CommitTag, ...]
     is_live: bool
+    has: tuple[CommitTag, ...] = ()
 
 
 def choose_committee(candidates: Sequence[Fetcher], size: int) -> list[Fetcher]:
     """Return who uses the origin: for each commit so many that are counted on.
 
-    Who is not counted on keeps its place, because it may come back.
+    Who is not counted on keeps its place, because it may come back; and who is through,
+    because nobody needs to fetch again what it brought.
     """
     commits = dict.fromkeys(commit for one in candidates for commit in one.wants)
     chosen: dict[DeviceId, Fetcher] = {}
     for commit in sorted(commits):
-        takers = [one for one in candidates if commit in one.wants]
+        takers = [one for one in candidates if commit in (*one.wants, *one.has)]
         takers.sort(key=lambda one: rank(commit, one.id))
         left = size
         for one in takers:
@@ -187,7 +190,12 @@ class Ownership:
         """Return everybody who may fetch, ourselves last."""
         site = self._site
         others = [
-            Fetcher(member.id, member.wants, site.is_counted_on(member))
+            Fetcher(
+                member.id,
+                member.wants if member.may_fetch else (),
+                site.is_counted_on(member),
+                member.complete,
+            )
             for member in site.members.candidates()
         ]
         ours = tuple(map(commit_tag, commits))
@@ -232,7 +240,10 @@ class Ownership:
         others = [one for one in committee if one.id != me]
         ids = tuple(one.id for one in others)
         tags = {commit_tag(commit): commit for commit in commits}
-        wants = [tuple(tags[tag] for tag in one.wants if tag in tags) for one in others]
+        wants = [
+            tuple(tags[tag] for tag in (*one.wants, *one.has) if tag in tags)
+            for one in others
+        ]
         live = [one.is_live for one in others]
         ranking = _Ranking(ids, me, live, wants, commits, is_member=self.is_member)
         tables = [bucket_scores(device) for device in ids]

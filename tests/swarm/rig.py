@@ -94,6 +94,7 @@ class Rig:
         held_commits = tuple(HeldCommit(commit, held) for commit in commits)
         claim = Claim(
             wants=tuple(commit_tag(c) for c in commits if held is not Held.COMPLETE),
+            complete=tuple(commit_tag(c) for c in commits if held is Held.COMPLETE),
             origin=peer_origin,
         )
         return self.tell(

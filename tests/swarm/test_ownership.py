@@ -81,10 +81,20 @@ def test_who_may_not_use_the_origin_owns_nothing_there() -> None:
     assert ranked(rig).preferred.bit_count() < 200, "it still takes from neighbours"
 
 
-def test_a_complete_neighbour_is_no_member() -> None:
+def test_nobody_takes_what_a_member_brought_that_is_through() -> None:
     rig = Rig()
     rig.want(files(300))
-    rig.join(ANNA, COMMIT)
+    rig.join(ANNA, COMMIT, held=Held.BEGUN)
+    before = owned(rig)
+    through = Claim(complete=(commit_tag(COMMIT),), origin=e.OriginState.OK)
+    rig.tell(e.MemberSaid(ANNA, through))
+    assert owned(rig) == before
+
+
+def test_who_has_another_commit_has_no_part() -> None:
+    rig = Rig()
+    rig.want(files(300))
+    rig.join(ANNA, OTHER)
     assert owned(rig).bit_count() == 300
 
 
