@@ -177,9 +177,14 @@ class Members:
         is_time = trio.current_time() >= self._speak_at > 0
         if self._claim.wants or is_time or self._has_spoken:
             self._has_spoken = True
-            self.gossip.publish(
-                replace(self._claim, addresses=self.addresses, complete=self._complete)
+            # What was just fetched is said to be here before it is published.
+            here = dict.fromkeys((*self._claim.complete, *self._complete))
+            claim = replace(
+                self._claim,
+                addresses=self.addresses,
+                complete=tuple(here)[:MAX_CLAIM_COMMITS],
             )
+            self.gossip.publish(claim)
             self._act()
 
     def subscribe(self, hear: Hear) -> None:
