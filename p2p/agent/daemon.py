@@ -132,22 +132,25 @@ class Agent:
 
     async def _share_heads(self, meeting: Meeting, repo: Repo) -> None:
         for branch in self._following.branches():
-            try:
-                head = await trio.to_thread.run_sync(
-                    self._following.shareable, repo, branch.follow
-                )
-                if head is not None:
-                    await meeting.company.share([head])
-            except Error as error:
-                # It is not given to anybody, and the next pull repairs it.
-                refspec = branch.follow.refspec
-                _log.warning("%s is not shared: %s", refspec, error)
+            await self._share_head(meeting, repo, branch.follow)
         try:
             old = await trio.to_thread.run_sync(self._following.shareable_old, repo)
             for commit in old:
                 await meeting.company.share_commit(commit)
         except Error as error:
             _log.warning("what is kept is not shared: %s", error)
+
+    async def _share_head(self, meeting: Meeting, repo: Repo, follow: Follow) -> None:
+        """Let neighbours have at once what is here of a branch."""
+        try:
+            head = await trio.to_thread.run_sync(
+                self._following.shareable, repo, follow
+            )
+            if head is not None:
+                await meeting.company.share([head])
+        except Error as error:
+            # It is not given to anybody, and the next pull repairs it.
+            _log.warning("%s is not shared: %s", follow.refspec, error)
 
     # -- commands ------------------------------------------------------------------
 
@@ -174,6 +177,8 @@ class Agent:
         self._state.state.follows[follow.refspec] = follow
         await self._save()
         self._following.add(follow)
+        if self._meeting is not None:
+            await self._share_head(self._meeting, repo, follow)
 
     async def unfollow(self, refspec: str) -> None:
         """Keep up with a branch no more; what was pulled of it stays.

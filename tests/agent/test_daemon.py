@@ -420,6 +420,28 @@ async def test_what_keeps_it_from_meeting_anybody_keeps_no_update_away(
         assert status["port"] is None
 
 
+async def test_what_is_here_of_a_branch_is_shared_once_it_is_followed(
+    bench: Bench,
+) -> None:
+    config = bench.config("one")
+    async with run(config) as one:
+        await one.until_commit(bench.first)
+    repo = Repo.open(config.repo)
+    repo.keys.set('remote "hub"', "url", "http://127.0.0.1:9")  # nobody answers
+    repo.save_config()
+    async with run(replace(config, follow=())) as one:
+        status = await one.until(lambda s: s["port"] is not None)
+        other = replace(bench.config("two", peers=neighbour_of(status)), follow=())
+        async with run(other) as two:
+            await two.until(lambda s: s["neighbours"] == 1)
+            await one.ask("/follow", {"refspec": REFSPEC})
+            held: list[str] = []
+            with trio.fail_after(10):
+                while held != [bench.first]:
+                    (peer,) = (await two.ask("/peers"))["peers"]
+                    held = [each["commit"] for each in peer["commits"]]
+
+
 async def test_only_the_head_and_the_commit_before_are_shared(bench: Bench) -> None:
     async with run(bench.config("one")) as one:
         status = await one.until_commit(bench.first)
