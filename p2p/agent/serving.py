@@ -49,6 +49,7 @@ class Server:
         self._disk = disk
         self._queue: deque[m.Request] = deque()
         self._arrived = trio.Event()
+        self._owing = trio.Event()
         self._watches: dict[m.RequestId, SharedCommit] = {}
         self.served_bytes = 0
 
@@ -56,6 +57,7 @@ class Server:
         """Take a request; it is answered later, in order."""
         self._queue.append(request)
         self._arrived.set()
+        self._owing.set()
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
@@ -101,6 +103,9 @@ class Server:
 
     async def _report_status(self) -> None:
         while True:
+            if not self._session.connection.owed:
+                self._owing = trio.Event()
+                await self._owing.wait()
             await trio.sleep(STATUS_SECONDS)
             # What is answered may wait long for its turn where upload is limited.
             for number, left in self._session.connection.flowing:

@@ -27,6 +27,7 @@ PING_AFTER_SECONDS: Final = 2.0
 DEAD_AFTER_SECONDS: Final = 6.0
 # A session on which nobody waits for anything is left in peace for so much longer.
 IDLE_SECONDS: Final = 15.0
+LOOK_SECONDS: Final = 3.0
 # Two units: one on its way while the next one waits.
 QUEUED_BULK_BYTES: Final = 2 * UNIT_BYTES
 AHEAD_WRITES: Final = 4
@@ -292,7 +293,8 @@ class Session:
     @property
     def _is_idle(self) -> bool:
         connection = self.connection
-        return connection.is_up and not connection.asked and not connection.owed
+        is_used = connection.asked or connection.owed or self._farewell is not None
+        return connection.is_up and not is_used
 
     @property
     def _only_listens(self) -> bool:
@@ -326,7 +328,9 @@ class Session:
                 self.send(m.Ping(token))
             elif connection.is_up and self._only_listens:
                 self.on_quiet()
-            with trio.move_on_after(PING_AFTER_SECONDS / 2):
+            # Sixteen idle sessions that looked every second would be work, too.
+            pause = LOOK_SECONDS if self._is_idle else PING_AFTER_SECONDS / 2
+            with trio.move_on_after(pause):
                 await self._failed.wait()
 
 
