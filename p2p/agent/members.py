@@ -99,6 +99,7 @@ class Members:
         self._wake = trio.Event()
         self._hearing: list[Hear] = []
         self._claim = Claim()
+        self._is_urgent = True
         self._complete: tuple[CommitTag, ...] = ()
         self._speak_at = 0.0
         self._due = 0.0
@@ -158,9 +159,14 @@ class Members:
 
     # -- what is said and heard --------------------------------------------------------
 
-    def say(self, claim: Claim) -> None:
-        """Say this of what we get and what we do at the origin."""
+    def say(self, claim: Claim, *, is_urgent: bool | None = None) -> None:
+        """Say this of what we get and what we do at the origin.
+
+        `is_urgent` tells whether others wait for it; None: if they did for the last.
+        """
         self._claim = claim
+        if is_urgent is not None:
+            self._is_urgent = is_urgent
         self._publish()
 
     def holds(self, complete: tuple[CommitTag, ...]) -> None:
@@ -184,7 +190,7 @@ class Members:
                 addresses=self.addresses,
                 complete=tuple(here)[:MAX_CLAIM_COMMITS],
             )
-            self.gossip.publish(claim)
+            self.gossip.publish(claim, is_urgent=self._is_urgent)
             self._act()
 
     def subscribe(self, hear: Hear) -> None:

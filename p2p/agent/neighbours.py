@@ -212,7 +212,7 @@ class Neighbours(Roster):
 
     def announce_member(self, news: a.AnnounceMember) -> None:
         """Tell all members what we get, and what we do at the origin."""
-        self.members.say(news.claim)
+        self.members.say(news.claim, is_urgent=news.is_urgent)
 
     def begin(self, listening: Listening) -> None:
         """Tell somebody of all neighbours and members, who is there first."""

@@ -335,8 +335,8 @@ class Device:
             case a.AnnounceHave(names, arriving):
                 units = self.store.had(arriving)
                 self._announce(e.HaveChanged(self.id, names, units))
-            case a.AnnounceMember(claim):
-                self.membership.claim(claim)
+            case a.AnnounceMember(claim, is_urgent):
+                self.membership.claim(claim, is_urgent=is_urgent)
 
     def _fetch(self, message: Get | Abort | Pace) -> None:
         if self._origin is not None:

@@ -50,6 +50,7 @@ class Membership:
         self._timeline = timeline
         self._tell = tell
         self._claim = Claim()
+        self._is_urgent = False
         self._complete: tuple[CommitTag, ...] = ()
         self._wake = inf
         self._is_gathering = False
@@ -63,9 +64,10 @@ class Membership:
         """Take the end of one."""
         self.gossip.left(peer)
 
-    def claim(self, claim: Claim) -> None:
+    def claim(self, claim: Claim, *, is_urgent: bool) -> None:
         """Say what the scheduler has to say."""
         self._claim = claim
+        self._is_urgent = is_urgent
         self._publish()
 
     def complete(self, commits: tuple[CommitTag, ...]) -> None:
@@ -75,7 +77,8 @@ class Membership:
 
     def _publish(self) -> None:
         complete = tuple(dict.fromkeys((*self._claim.complete, *self._complete)))
-        self.gossip.publish(replace(self._claim, complete=complete[:MAX_CLAIM_COMMITS]))
+        claim = replace(self._claim, complete=complete[:MAX_CLAIM_COMMITS])
+        self.gossip.publish(claim, is_urgent=self._is_urgent)
         self._act()
 
     def received(self, peer: DeviceId, message: Record | Digest) -> None:

@@ -191,9 +191,14 @@ class AnnounceMember:
     """Tell every member what we get, and what we are doing at the origin.
 
     The caller adds what else it says of itself: addresses, and what is complete.
+
+    Attributes:
+        is_urgent: others wait for it; else it may wait until we speak anyway.
+
     """
 
     claim: Claim
+    is_urgent: bool = True
 
 
 class Reason(Enum):

@@ -187,10 +187,15 @@ class Gossip:
 
     # -- records -----------------------------------------------------------------------
 
-    def publish(self, claim: Claim) -> None:
-        """Say this of ourselves from now on, as soon as the pace allows."""
-        if claim != self._claim:
-            self._claim = claim
+    def publish(self, claim: Claim, *, is_urgent: bool = True) -> None:
+        """Say this of ourselves from now on, as soon as the pace allows.
+
+        What is not urgent is said when we speak next; each that speaks at once costs
+        everybody some messages.
+        """
+        self._claim = claim
+        said = self._entries.get(self.me)
+        if is_urgent and said is not None and claim != said.claim:
             self._is_unsaid = True
 
     def receive(self, peer: DeviceId, record: Record, now: float) -> Heard:

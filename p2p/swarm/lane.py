@@ -254,6 +254,7 @@ class Lane:
         waiting = waiting and not self._site.is_read_slowly
         self.patience.watch(now, waiting=waiting, won=self._won)
         self._won = 0.0
+        self._site.is_impatient = self.patience.is_half_spent
 
     def deadline(self) -> float | None:
         """Return when `run` has something to do by itself."""

@@ -102,6 +102,11 @@ class Members:
     def __repr__(self) -> str:
         return f"<Members {len(self._members)}>"
 
+    @property
+    def count(self) -> int:
+        """How many members are known."""
+        return len(self._members)
+
     def get(self, member: DeviceId) -> Member | None:
         """Return what a member said, None if it never said anything."""
         return self._members.get(member)

@@ -91,13 +91,27 @@ class News:
         )
         is_news = _without_progress(claim) != _without_progress(self._told)
         if is_news or (claim != self._told and now >= self._progress):
+            is_urgent = self._is_urgent(claim) or self._is_urgent(self._told)
             self._told = claim
             self._progress = now + site.tuning.progress
-            site.emit(AnnounceMember(claim))
+            site.emit(AnnounceMember(claim, is_urgent))
 
     def _is_long(self, item: int, fetch: Fetch) -> bool:
         expected = self._site.catalogue.expect_bytes(item)
         return fetch.byte_count > _CAME_BYTES or expected > _LONG_BYTES
+
+    def _is_urgent(self, claim: Claim) -> bool:
+        """Tell whether others count on hearing of a claim at once.
+
+        In a large site that is so for the few who fetch, or are about to: so that what
+        is said there does not grow with the square of its size.
+        """
+        if claim.active or claim.busy_seconds:
+            return True
+        site = self._site
+        is_small = site.members.count < site.tuning.committee
+        may_fetch = claim.origin is OriginState.OK
+        return may_fetch and (is_small or site.is_impatient)
 
     def _commits(self) -> tuple[list[Checksum], list[Checksum]]:
         """Return the commits of which something is missing, and the others."""

@@ -37,6 +37,11 @@ class Patience:
         return self._lost >= self.limit - _ROUNDING
 
     @property
+    def is_half_spent(self) -> bool:
+        """Tell whether it may be spent soon."""
+        return self._lost >= self.limit / 2
+
+    @property
     def is_spent_twice(self) -> bool:
         """Tell whether those who may help out before us do not, either."""
         return self._lost >= 2 * self.limit - _ROUNDING

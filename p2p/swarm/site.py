@@ -86,6 +86,7 @@ class Site:
         outstanding: bytes expected of all neighbours.
         answers: grows whenever somebody may be asked again what it has.
         is_stirred: something happened since the last actions.
+        is_impatient: we may have to fetch soon what is not ours to fetch.
         mistold: items that came in another size than was said.
 
     """
@@ -114,6 +115,7 @@ class Site:
     outstanding: int = 0
     answers: int = 0
     is_stirred: bool = True
+    is_impatient: bool = False
     mistold: int = 0
     counts: tuple[int, ...] = ()
     counted: float = -1.0

@@ -369,3 +369,19 @@ def test_a_record_that_is_too_old_is_no_news() -> None:
     gossip = alone(1)
     old = record(1, 1, 1, IDLE, age=int(PACE.forget))
     assert gossip.receive(device(1), old, 0.0) is Heard.KNOWN
+
+
+def test_what_is_not_urgent_is_said_when_we_speak_next() -> None:
+    net = site(2)
+    one, other = net.all.values()
+    net.run(10)
+    seq = one.seq
+    one.publish(BUSY, is_urgent=False)
+    net.run(1)
+    assert one.seq == seq
+    net.run(60)
+    assert known(other, net.now)[one.me] == BUSY
+    one.publish(IDLE, is_urgent=False)
+    one.publish(IDLE)
+    net.run(1)
+    assert known(other, net.now)[one.me] == IDLE

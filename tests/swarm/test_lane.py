@@ -9,7 +9,19 @@ from p2p.swarm import event as e
 from p2p.swarm.ownership import rank
 from p2p.wire.messages import DeviceId, Held
 from p2p.wire.record import Active, Claim, commit_tag, object_lease
-from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, ME, Rig, dirtrees, files, one, only
+from tests.swarm.rig import (
+    ANNA,
+    BERT,
+    BIG,
+    COMMIT,
+    ME,
+    OTHER,
+    Rig,
+    dirtrees,
+    files,
+    one,
+    only,
+)
 
 
 def fetching() -> Rig:
@@ -179,3 +191,17 @@ def test_who_fetches_says_so_until_it_is_through() -> None:
     rig.wait(3.0)
     last = only(rig.log, a.AnnounceMember)[-1].claim
     assert (last.active, last.origin) == ((), e.OriginState.NO)
+
+
+def test_in_a_large_site_only_those_who_fetch_speak_at_once() -> None:
+    def urgent(rig: Rig) -> list[bool]:
+        return [action.is_urgent for action in only(rig.log, a.AnnounceMember)]
+
+    assert urgent(started()[0]) == [True], "there may be few"
+    rig = outsider(2)
+    rig.wait(1.0)
+    assert not urgent(rig)[-1]
+    rig.wait(8.0)
+    rig.tell(e.Wanted(OTHER, files(3, "more")))
+    rig.wait(0.3)
+    assert urgent(rig)[-1], "it may have to help out soon"
