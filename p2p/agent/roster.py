@@ -25,6 +25,7 @@ from p2p.net.session import Session
 from p2p.swarm.overlay import End, Overlay
 from p2p.wire import messages as m
 from p2p.wire.dial import Contender, replaces
+from p2p.wire.limits import INSTANCE_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class Roster:
             session.leave(m.Farewell.DUPLICATE)
             return False
         ours = contender.dialler == self.me
-        member = self.aliases.get(peer, InstanceId(contender.peer[0]))
+        member = self._name(peer, InstanceId(contender.peer[0]))
         admission = self.overlay.admit(member, self._spare(), ours=ours)
         if not admission.is_granted and old is None:
             session.leave(m.Farewell.OVERLOADED)
@@ -220,6 +221,17 @@ class Roster:
     ) -> bool:
         """Take what a neighbour says of members; tell whether it may be of use."""
         return False
+
+    def _name(self, peer: m.DeviceId, instance: InstanceId) -> InstanceId:
+        """Return what the overlay calls a device.
+
+        Nobody vouches for an instance: who says that of somebody else is not taken
+        for it.
+        """
+        for other, met in self._peers.items():
+            if other != peer and met.member == instance:
+                return InstanceId(bytes.fromhex(peer)[:INSTANCE_BYTES])
+        return self.aliases.get(peer, instance)
 
     def _is_of_site(self, session: Session) -> bool:
         """Whether a neighbour is of this site, or one of the two does not say."""

@@ -155,6 +155,24 @@ async def test_members_of_other_sites_are_told_nothing(site: Site) -> None:
         assert said(hub, two) is None
 
 
+async def test_who_takes_anothers_instance_is_not_taken_for_it(site: Site) -> None:
+    async with (
+        site.device("hub") as hub,
+        site.device("one", hub) as one,
+        site.device("two", hub) as two,
+    ):
+        await until(lambda: meets(hub, one) and meets(one, two))
+        async with site.device("liar") as liar:
+            liar.neighbours.instance = one.neighbours.instance
+            async with trio.open_nursery() as nursery:
+                targets = [Target("127.0.0.1", hub.port)]
+                nursery.start_soon(liar.neighbours.dial, targets)
+                await until(lambda: meets(hub, liar))
+                names = {met.member for met in hub.neighbours}
+                assert len(names) == len(hub.neighbours) == 3
+                nursery.cancel_scope.cancel()
+
+
 async def test_who_lost_its_state_speaks_above_what_others_remember(
     site: Site,
 ) -> None:
