@@ -33,6 +33,8 @@ _PROOF_SECONDS = 1.0
 _AHEAD_BYTES = 256 << 10
 # After so many more objects it is looked how much is asked for.
 _CHECKED = 8
+# So long each member is waited for that comes before us to fetch a directory.
+_DIRECTORY_SECONDS = 1.0
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
 
@@ -77,6 +79,7 @@ class Lane:
         self._dry: tuple[int, int, int, bool] | None = None
         self._wake: float | None = None
         self._company = (0, 0)
+        self._missing = (0, 0.0)
         self._is_paused = False
         self._began = 0.0
         self._loud_from = inf
@@ -289,9 +292,27 @@ class Lane:
             if is_walking:
                 needed &= catalogue.metadata
                 self._wake_at([self._began + site.tuning.longest_hush])
-            if not self._take(self.ownership.own, needed, room, now, impatient=False):
+            taken = self._take(self.ownership.own, needed, room, now, impatient=False)
+            if not taken and not self._take_directories(needed, room, now):
                 self._dry = seen
         return any(not fetch.impatient for fetch in site.fetches.values())
+
+    def _take_directories(self, needed: int, room: int, now: float) -> int:
+        """Fetch directories that do not come, the sooner the fewer come before us.
+
+        They are short, and while one is missing nobody can tell what else is there.
+        """
+        missing = needed & self._site.catalogue.metadata
+        if missing != self._missing[0]:
+            self._missing = missing, now
+        if not missing:
+            return 0
+        waited = (now - self._missing[1]) / _DIRECTORY_SECONDS
+        self._wake_at([now + _DIRECTORY_SECONDS])
+        late = [shard for shard in self.ownership.late if shard.above <= waited]
+        return (
+            self._take(late, missing, room, now, impatient=True) if waited >= 1 else 0
+        )
 
     def _fetch_theirs(self, now: float) -> None:
         """Fetch one by one, what nobody is seen to fetch first."""

@@ -1,8 +1,9 @@
 """Who of a committee gets on with nothing, so that others take what it is to fetch.
 
-What arrives of a member's shards tells, whoever brings it; once it is suspected only
-what it brings itself, or is believed to be fetching, speaks for it. If nobody gets on
-it is the origin that is slow, or gone, and nobody is suspected.
+What a neighbour brings of its shards, or is believed to be fetching, speaks for it. Of
+other members we see only what arrives of their shards, whoever brought it; so once they
+are suspected only what they fetch speaks for them. If nobody gets on it is the origin
+that is slow, or gone, and nobody is suspected.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Suspicion:
             left = needed & self._ownership.owned_by(member.id)
             self._left[member.id] = left
             gained = less(before.get(member.id, 0), left)
+            if member.id in self._site.neighbours:
+                gained = member.proved > self._moved.get(member.id, 0.0)
             is_moving = gained or not left or member.id not in self._moved
             if is_moving and not member.stands:
                 self._moved[member.id] = now
