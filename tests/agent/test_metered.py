@@ -121,7 +121,7 @@ async def test_where_nobody_answers_only_the_users_word_counts(busctl: Path) -> 
             ),
             False,
             Level.OK,
-            "wwan0 (NetworkManager); ConnMan",
+            "wwan0 (NetworkManager); NetworkManager",
         ),
         (Metered(uplink="wwan0 is metered"), False, Level.WARN, "wwan0 is metered"),
         (Metered(uplink="wwan0 is metered"), True, Level.OK, "used all the same"),
