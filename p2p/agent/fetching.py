@@ -42,6 +42,9 @@ from p2p.web.client.bulk import (
 from p2p.web.client.origin import Origin
 from p2p.wire import messages as m
 
+# News and signs of life are shorter. A batch may take minutes where upload is limited.
+_CONTENT_BYTES = 1 << 10
+
 
 @dataclass(slots=True)
 class _Streaming:
@@ -324,6 +327,8 @@ class Fetching:
 
     def data(self, peer: m.DeviceId, size: int) -> None:
         """Bytes came."""
+        if size >= _CONTENT_BYTES:
+            self._prospects.moved()
         self.tell(e.DataArrived(peer, size))
 
     def message(self, peer: m.DeviceId, message: m.Message) -> None:

@@ -368,6 +368,8 @@ class Lane:
 
     def _take_back(self, now: float) -> int:
         """Wait no more for who is slowest beyond all patience; return for what."""
+        if any(refusal.failure in _PASSING for refusal in self.refused.values()):
+            return 0  # it is slow, but gives more than the origin
         slowest: tuple[Neighbour, Request] | None = None
         longest = self.patience.limit
         for neighbour in self._site.neighbours.values():

@@ -131,17 +131,21 @@ def test_the_origin_gives_no_more_than_the_rate(site: Site, tmp_path: Path) -> N
 
 
 def test_a_low_rate_costs_patience_and_no_neighbour(site: Site, tmp_path: Path) -> None:
-    # One unit takes longer than after how much silence a neighbour is dropped.
-    commit = publish(site, tmp_path, 330_000, files=2)
+    # One batch takes longer than the patience that devices have with neighbours, and
+    # than after how much silence one is dropped.
+    commit = publish(site, tmp_path, 250_000, files=2)
     holder = site.holder("holder")
     start(holder, site, 'upload = "256kbit"')
     until(holder.has_pulled)
     site.stop_origin()
-    device = site.device("device")
-    start(device, site, "", f"--peer={holder.host.address}:{PORT}")
-    until(lambda: device.has(commit), lambda: device.log)
-    assert not device.peers_ended()
-    assert not holder.peers_ended()
+    devices = site.devices(2)
+    begin = holder.host.sent_bytes()
+    for device in devices:
+        start(device, site, "", f"--peer={holder.host.address}:{PORT}")
+    until(lambda: all(device.has(commit) for device in devices))
+    assert holder.host.sent_bytes() - begin < 3 * 250_000  # little was sent in vain
+    for each in (holder, *devices):
+        assert not each.peers_ended()
 
 
 def test_slow_reading_costs_patience_and_no_neighbour(
