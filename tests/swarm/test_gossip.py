@@ -385,3 +385,21 @@ def test_what_is_not_urgent_is_said_when_we_speak_next() -> None:
     one.publish(IDLE)
     net.run(1)
     assert known(other, net.now)[one.me] == IDLE
+
+
+def test_clocks_that_differ_by_hours_change_nothing() -> None:
+    hours = 10 * 3600.0
+    ahead, behind = (
+        alone(2),
+        Gossip(device(2), epoch=1, rng=Random(2), sign=sign, read=read),
+    )
+    behind.joined(device(0), 0.0, seen=(0, 0))
+    ahead.publish(BUSY)
+    [said] = [
+        message for _, message in ahead.outgoing(hours) if isinstance(message, Record)
+    ]
+    assert behind.receive(device(0), said, 5.0) is Heard.NEWS
+    [member] = behind.members(65.0)
+    assert (member.claim, member.age) == (BUSY, 60.0)
+    behind.outgoing(160.0)
+    assert not behind.members(160.0)
