@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from p2p import qos
-from p2p.errors import ConfigError
+from p2p.errors import ConfigError, ConnectError
 from p2p.net.identity import open_identity
 from p2p.net.session import DEAD_AFTER_SECONDS, Session
 from p2p.net.tls import Endpoint
@@ -225,3 +225,20 @@ def test_no_priority_is_none() -> None:
 def test_what_is_no_priority_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="dscp"):
         qos.parse_dscp(text, where="dscp")
+
+
+async def test_connections_from_avoided_addresses_end_and_are_refused(
+    tmp_path: Path,
+) -> None:
+    traffic = Traffic()
+    async with met(tmp_path, traffic) as (left, right):
+        traffic.avoid(["192.0.2.1"])
+        assert not left.ended.is_set()
+        traffic.avoid(["127.0.0.1"])
+        with trio.fail_after(10):
+            await left.ended.wait()
+            await right.ended.wait()
+    left_end = Endpoint(open_identity(str(tmp_path / "left")), right_clock, traffic)
+    async with tcp_pair() as (dialler, _):
+        with pytest.raises(ConnectError, match="metered"):
+            await left_end.meet(dialler, "?", server_side=False)
