@@ -21,7 +21,7 @@ from p2p.net.traffic import Traffic
 from p2p.ostree.messages import Form
 from p2p.ostree.objects import Checksum, ObjectName
 from p2p.swarm import event as e
-from p2p.swarm.action import AnnounceHave
+from p2p.swarm.action import Action, AnnounceHave
 from p2p.swarm.scheduler import Scheduler
 from p2p.swarm.tuning import Limits, Tuning
 from p2p.web.client.origin import Origin
@@ -98,6 +98,10 @@ class Company:
                 self.sharing.add_objects(names)
             progressed()
 
+        def accepting(action: Action) -> None:
+            if self.sharing is not None:
+                self.sharing.giving.note(action)
+
         async def named(commit: Checksum) -> list[ObjectName]:
             if isinstance(self.neighbours, Nobody):
                 return []
@@ -127,6 +131,7 @@ class Company:
             verified=verified,
             named=named,
             share_origin=self._share_origin,
+            accepting=accepting,
         )
 
         def limits_changed() -> None:

@@ -72,11 +72,12 @@ class Fetching:
         verified: Callable[[Iterable[ObjectName]], None],
         named: Callable[[Checksum], Awaitable[list[ObjectName]]],
         share_origin: Callable[[float | None], None],
+        accepting: Callable[[a.Action], None],
     ) -> None:
         """Fetch in `form` from the origin.
 
-        `verified` hears of what is here. `named` is called once all directories
-        are here, and returns the commit's closure.
+        `accepting` hears of every decision, `verified` of what is here. `named` is
+        called once all directories are here, and returns the commit's closure.
         """
         self.scheduler = scheduler
         self.answers = Answers(self.tell, self._land, scratch)
@@ -89,6 +90,7 @@ class Fetching:
         self._verified = verified
         self._named = named
         self._share_origin = share_origin
+        self._accepting = accepting
         self._landed: dict[tuple[ObjectName, m.DeviceId | None], Delivery] = {}
         self._streams: dict[ObjectName, _Streaming] = {}
         self._assembled: set[ObjectName] = set()
@@ -167,6 +169,7 @@ class Fetching:
             self._wake = trio.Event()
 
     def _do(self, action: a.Action) -> None:
+        self._accepting(action)
         match action:
             case a.Accept(names, giver):
                 for name in names:

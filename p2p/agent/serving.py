@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import trio
 
 from p2p.agent.damage import Damage
+from p2p.agent.gifts import Gifts
 from p2p.agent.sharing import SharedCommit, Sharing
 from p2p.agent.units import Units
 from p2p.errors import DamagedObjectError, ObjectNotFoundError
@@ -51,31 +52,45 @@ class Server:
         self._arrived = trio.Event()
         self._owing = trio.Event()
         self._watches: dict[m.RequestId, SharedCommit] = {}
+        self._gifts = Gifts(sharing, session.peer)
         self.served_bytes = 0
 
     def handle(self, request: m.Request) -> None:
-        """Take a request; it is answered later, in order."""
+        """Take a request; it is answered later, in order, if it is not refused."""
+        refusal = self._gifts.decide(request)
+        if refusal is not None:
+            self._session.send(refusal)
+            return
         self._queue.append(request)
         self._arrived.set()
         self._owing.set()
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._report_status)
-            while True:
-                while not self._queue:
-                    self._arrived = trio.Event()
-                    await self._arrived.wait()
-                await self._session.wait_for_room()
-                group = self._next_group()
-                answers = await self._answer_all(group)
-                # Some may have been cancelled while the disk was read.
-                for request, answer in zip(group, answers, strict=True):
-                    if self._session.connection.owes(request.request):
-                        self._session.send(answer)
-                        self._tell_arriving(request.request)
-                    self._queue.popleft()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report_status)
+                await self._answer_in_order()
+        finally:
+            self._gifts.end()
+
+    async def _answer_in_order(self) -> None:
+        while True:
+            while not self._queue:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            await self._session.wait_for_room()
+            self._gifts.written()
+            group = self._next_group()
+            answers = await self._answer_all(group)
+            # Some may have been cancelled while the disk was read.
+            for request, answer in zip(group, answers, strict=True):
+                is_due = self._session.connection.owes(request.request)
+                if is_due:
+                    self._session.send(answer)
+                    self._tell_arriving(request.request)
+                self._gifts.answer(request, answer if is_due else None)
+                self._queue.popleft()
 
     def _next_group(self) -> list[m.Request]:
         """Return the next requests that are worth one trip to the disk's thread.
@@ -219,6 +234,9 @@ class Server:
         left = limit
         objects: list[bytes | m.Miss] = []
         for name in request.names:
+            if self._gifts.is_elsewhere(request, name):
+                objects.append(m.Miss.ELSEWHERE)
+                continue
             data = self._read_one(name, left, limit)
             objects.append(data)
             left -= len(data) if isinstance(data, bytes) else 0

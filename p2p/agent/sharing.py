@@ -16,6 +16,7 @@ from p2p.ostree.objects import (
     ObjectType,
 )
 from p2p.ostree.walk import Closure, walk
+from p2p.swarm.giving import Giving
 from p2p.wire import messages as m
 from p2p.wire.bitmap import sort_closure
 from p2p.wire.limits import MAX_HELD_COMMITS, MAX_HELD_REFS, MAX_REF_BYTES
@@ -62,6 +63,7 @@ class Sharing:
 
     def __init__(self, holdings: Holdings) -> None:
         """Share nothing yet."""
+        self.giving = Giving()
         self._holdings = holdings
         self._commits: dict[Checksum, SharedCommit] = {}
         self._refs: dict[tuple[str, str], Checksum] = {}

@@ -191,6 +191,10 @@ class Device:
         so_far = self._fetching[message.name]
         self._happen(e.OriginProgressed(message.name, so_far))
 
+    def sent(self, peer: DeviceId, message: object) -> None:
+        """Take that some content left."""
+        self.giver.sent(peer, message)
+
     def received(self, peer: DeviceId, message: object) -> None:
         """Take a message."""
         match message:
@@ -285,6 +289,7 @@ class Device:
             self._act()
 
     def _do(self, action: a.Action) -> None:
+        self.giver.giving.note(action)
         match action:
             case a.Accept(names):
                 self._timeline.after(_WRITER_SECONDS, lambda: self._judge(names))

@@ -10,6 +10,7 @@ from p2p.sim.network import Network
 from p2p.sim.timeline import Timeline
 from p2p.swarm import action as a
 from p2p.swarm import event as e
+from p2p.swarm.giving import WHOLE, Giving, Thing
 from p2p.wire.limits import UNIT_BYTES
 from p2p.wire.messages import DeviceId, Miss, RequestId
 
@@ -33,6 +34,8 @@ class Answer:
     Attributes:
         spoiled: objects in it whose bytes are wrong.
         forger: whose made-up object a unit is of, if it is.
+        things: what is given with it.
+        size: bytes of that.
 
     """
 
@@ -40,6 +43,8 @@ class Answer:
     events: tuple[e.Event, ...]
     spoiled: frozenset[ObjectName] = frozenset()
     forger: DeviceId | None = None
+    things: tuple[Thing, ...] = ()
+    size: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -89,9 +94,11 @@ class Giver:
         self._queued: dict[tuple[DeviceId, RequestId], Answer] = {}
         self._is_ticking = False
         self._sent: dict[DeviceId, int] = {}
+        self.giving = Giving()
 
     def left(self, peer: DeviceId) -> None:
         """Forget a session."""
+        self.giving.left(peer)
         for table in (self.watchers, self._queued):
             for key in [key for key in table if key[0] == peer]:
                 del table[key]
@@ -127,9 +134,16 @@ class Giver:
     def _end(self, peer: DeviceId, request: RequestId, outcome: e.Outcome) -> None:
         self._reply(peer, request, e.RequestEnded(self.me, request, outcome), 0)
 
-    def _send(self, peer: DeviceId, answer: Answer, size: int) -> None:
+    def sent(self, peer: DeviceId, message: object) -> None:
+        """Note that an answer with content left completely."""
+        if isinstance(message, Answer):
+            self._queued.pop((peer, message.request), None)
+            now = self._timeline.now
+            self.giving.sent(message.things, peer, message.size, now)
+
+    def _send(self, peer: DeviceId, answer: Answer) -> None:
         self._queued[peer, answer.request] = answer
-        self._network.send(self.me, peer, answer, size, is_bulk=True)
+        self._network.send(self.me, peer, answer, answer.size, is_bulk=True)
         if not self._is_ticking:
             self._is_ticking = True
             self._timeline.after(_STATUS_SECONDS, self._tick)
@@ -146,6 +160,8 @@ class Giver:
                 misses.append((name, Miss.TOO_LARGE))
             elif total + size > asked.max_bytes:
                 misses.append((name, Miss.OMITTED))
+            elif self.giving.claim((name, WHOLE), peer, self._timeline.now):
+                misses.append((name, Miss.ELSEWHERE))
             else:
                 total += size
                 given.append((name, size))
@@ -153,7 +169,11 @@ class Giver:
             e.ObjectsDelivered(self.me, asked.request, tuple(given)),
             e.RequestEnded(self.me, asked.request, e.Outcome.DONE, tuple(misses)),
         )
-        self._send(peer, Answer(asked.request, events, self._spoil(given)), total)
+        things = tuple((name, WHOLE) for name, _ in given)
+        answer = Answer(
+            asked.request, events, self._spoil(given), things=things, size=total
+        )
+        self._send(peer, answer)
 
     def _spoil(self, given: list[tuple[ObjectName, int]]) -> frozenset[ObjectName]:
         """Return which of these are given with wrong bytes: none."""
@@ -186,6 +206,10 @@ class Giver:
         if size is None:
             self._end(peer, asked.request, e.Outcome.NOT_HAVE)
             return
+        thing = (asked.name, asked.unit)
+        if self.giving.claim(thing, peer, self._timeline.now):
+            self._end(peer, asked.request, e.Outcome.ELSEWHERE)
+            return
         length = min(UNIT_BYTES, size - asked.unit * UNIT_BYTES)
         is_whole = asked.name in self._store.sizes
         forger = None if is_whole else self._store.forger(asked.name)
@@ -193,13 +217,17 @@ class Giver:
             e.UnitDelivered(self.me, asked.request),
             e.RequestEnded(self.me, asked.request, e.Outcome.DONE),
         )
-        self._send(peer, Answer(asked.request, events, forger=forger), length)
+        answer = Answer(
+            asked.request, events, forger=forger, things=(thing,), size=length
+        )
+        self._send(peer, answer)
 
     def _cancel(self, peer: DeviceId, request: RequestId) -> None:
         self.watchers.pop((peer, request), None)
         answer = self._queued.pop((peer, request), None)
         pipe = self._network.hosts[self.me].pipes.get(peer)
         if answer is not None and pipe is not None and pipe.withdraw(answer):
+            self.giving.withdraw(answer.things, peer)
             self._end(peer, request, e.Outcome.CANCELLED)
 
     def _tick(self) -> None:

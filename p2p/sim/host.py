@@ -28,6 +28,10 @@ class Endpoint(Protocol):
         """Take a message that came completely."""
         ...
 
+    def sent(self, peer: DeviceId, message: object) -> None:
+        """Take that some content left completely."""
+        ...
+
     def resumed(self) -> None:
         """Go on after a suspension."""
         ...

@@ -210,6 +210,9 @@ class Network:
             if not target.is_receiving:
                 self._drain(target)
         pipe.source.is_sending = False
+        if part.parcel is not None and pipe.is_open and not pipe.source.is_dead:
+            for message in part.messages:
+                pipe.source.endpoint.sent(target.id, message)
         self._line_up(pipe)
         self._pump(pipe.source)
 

@@ -69,6 +69,9 @@ class OriginServer:
     def progressed(self, peer: DeviceId, message: object, size: int) -> None:
         """Take part of a message; there is none."""
 
+    def sent(self, peer: DeviceId, message: object) -> None:
+        """Take that an answer left."""
+
     def received(self, peer: DeviceId, message: object) -> None:
         """Answer a GET; stop answering one that is aborted."""
         if isinstance(message, Get):

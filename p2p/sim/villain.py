@@ -84,8 +84,8 @@ class FlippingObjects(Giver):
 class FlippingUnits(Giver):
     """Lists the right hashes and gives other units."""
 
-    def _send(self, peer: DeviceId, answer: Answer, size: int) -> None:
-        super()._send(peer, _replace_units(answer), size)
+    def _send(self, peer: DeviceId, answer: Answer) -> None:
+        super()._send(peer, _replace_units(answer))
 
 
 def _replace_units(answer: Answer) -> Answer:
@@ -101,8 +101,8 @@ def _replace_units(answer: Answer) -> Answer:
 class Forging(Giver):
     """Makes large objects up, with a list of hashes that agrees with them."""
 
-    def _send(self, peer: DeviceId, answer: Answer, size: int) -> None:
-        super()._send(peer, replace(answer, forger=self.me), size)
+    def _send(self, peer: DeviceId, answer: Answer) -> None:
+        super()._send(peer, replace(answer, forger=self.me))
 
 
 class Enlarging(Giver):

@@ -8,7 +8,7 @@ from p2p.swarm.bits import pack
 from p2p.swarm.hearsay import refute, take_large
 from p2p.swarm.large import Verdict
 from p2p.swarm.lifecycle import State, Step
-from p2p.swarm.liveness import note_life, note_queue
+from p2p.swarm.liveness import note_content, note_life, note_queue, recover
 from p2p.swarm.neighbour import Kind, Neighbour, Request
 from p2p.swarm.parts import Parts
 from p2p.wire.messages import DeviceId, Miss, RequestId
@@ -25,7 +25,7 @@ _LEAST_BUSY = 0.05
 def _find(
     parts: Parts, peer: DeviceId, number: RequestId, now: float, *kinds: Kind
 ) -> tuple[Neighbour, Request] | None:
-    """Return who delivers and for which request; drop who was not asked for it."""
+    """Return who answers which request; drop who was not asked for it."""
     neighbour = parts.site.neighbours.get(peer)
     if neighbour is None:
         return None
@@ -44,8 +44,7 @@ def data_arrived(parts: Parts, event: e.DataArrived, now: float) -> None:
     """Measure how fast a neighbour delivers."""
     neighbour = parts.site.neighbours.get(event.peer)
     if neighbour is not None:
-        note_life(parts.site, neighbour, now)
-        neighbour.fed = neighbour.shrunk = now
+        note_content(parts.site, neighbour, now)
         neighbour.meter.add(event.byte_count, now)
 
 
@@ -53,8 +52,8 @@ def status_reported(parts: Parts, event: e.StatusReported, now: float) -> None:
     """Note that a neighbour lives, and whether its queue gets shorter."""
     neighbour = parts.site.neighbours.get(event.peer)
     if neighbour is not None:
-        note_life(parts.site, neighbour, now)
         note_queue(neighbour, event.queued_bytes, now)
+        note_life(parts.site, neighbour, now)
 
 
 # -- content -----------------------------------------------------------------------
@@ -67,6 +66,7 @@ def objects_delivered(parts: Parts, event: e.ObjectsDelivered, now: float) -> No
     if found is None:
         return
     neighbour, request = found
+    note_content(site, neighbour, now)
     sizes: dict[int, int] = {}
     for name, size in event.objects:
         item = site.catalogue.find(name)
@@ -85,7 +85,9 @@ def objects_delivered(parts: Parts, event: e.ObjectsDelivered, now: float) -> No
     for item in sizes:
         del request.items[item]
     _count(parts, neighbour, request, len(sizes), sum(sizes.values()))
-    overlaps = request.cancelled or not site.copies.keys().isdisjoint(sizes)
+    overlaps = (
+        request.cancelled or site.lapsed or not site.hedged.keys().isdisjoint(sizes)
+    )
     taken = site.land(bits, sizes, neighbour.id)
     _reward(parts, neighbour, sum(sizes[item] for item in taken))
     if overlaps:
@@ -98,7 +100,6 @@ def _count(
     request.delivered += items
     neighbour.served += items
     parts.site.reduce(neighbour, request, size)
-    neighbour.given += size
     parts.site.tally.neighbours += size
 
 
@@ -115,12 +116,12 @@ def hashes_delivered(parts: Parts, event: e.HashesDelivered, now: float) -> None
     if found is None:
         return
     neighbour, request = found
+    note_content(site, neighbour, now)
     item = next(iter(request.items), None)
     if item is None or event.first != request.first:
         site.drop(event.peer, Blame.UNREQUESTED, now)
         return
     del request.items[item]
-    neighbour.fed = now
     request.delivered += 1
     site.catalogue.shift(Step.RETURN, 1 << item)
     match parts.splits.take_hashes(item, event, now):
@@ -146,6 +147,7 @@ def unit_delivered(parts: Parts, event: e.UnitDelivered, now: float) -> None:
     if found is None:
         return
     neighbour, request = found
+    note_content(site, neighbour, now)
     item = next(iter(request.items), None)
     if item is None:
         site.drop(event.peer, Blame.UNREQUESTED, now)
@@ -153,7 +155,7 @@ def unit_delivered(parts: Parts, event: e.UnitDelivered, now: float) -> None:
     del request.items[item]
     size = site.catalogue.sizes[item]
     _count(parts, neighbour, request, 1, size)
-    overlaps = request.cancelled or item in site.copies
+    overlaps = request.cancelled or site.lapsed or item in site.hedged
     split = parts.splits.of_unit(item)
     if split is None or not site.catalogue.shift(Step.PASS, 1 << item):
         site.tally.duplicate += size
@@ -179,6 +181,7 @@ def unit_rejected(parts: Parts, event: e.UnitRejected, now: float) -> None:
     if found is None:
         return
     neighbour, request = found
+    note_content(site, neighbour, now)
     item = next(iter(request.items), None)
     if item is None:
         site.drop(event.peer, Blame.UNREQUESTED, now)
@@ -206,7 +209,12 @@ def request_ended(parts: Parts, event: e.RequestEnded, now: float) -> None:
     if found is None:
         return
     neighbour, request = found
+    if event.outcome is e.Outcome.DONE:
+        site.revive(neighbour, request, now)
     site.end(neighbour, request, now)
+    is_answer = event.outcome is not e.Outcome.CANCELLED
+    if is_answer or not neighbour.owes_late:
+        recover(site, neighbour, now)
     site.answers += request.kind in {Kind.ASK, Kind.WATCH}
     if request.kind is Kind.ASK and event.outcome in _NOT_NOW:
         neighbour.ask_again(request)
@@ -233,7 +241,7 @@ def _judge(
         case e.Outcome.NOT_HAVE | e.Outcome.REJECTED:
             _take_denial(parts, neighbour, request)
         case e.Outcome.ELSEWHERE:
-            neighbour.defer(pack(request.items), now + _ELSEWHERE)
+            neighbour.refer(1, pack(request.items), now + _ELSEWHERE)
         case e.Outcome.BUSY:
             rest = min(max(event.seconds, _LEAST_BUSY), tuning.longest_rest)
             neighbour.rest = max(neighbour.rest, now + rest)
@@ -281,8 +289,9 @@ def _judge_answer(
             take_large(parts.site, neighbour, item)
     if denied:
         _deny(neighbour, pack(denied))
-    if elsewhere:
-        neighbour.defer(pack(elsewhere), now + _ELSEWHERE)
+    if request.kind in {Kind.BATCH, Kind.UNIT}:
+        asked = len(elsewhere) + request.delivered
+        neighbour.refer(max(asked, 1), pack(elsewhere), now + _ELSEWHERE)
     if request.items and not (request.delivered or denied or elsewhere or too_large):
         # An answer without anything in it: asking again would not end.
         _deny(neighbour, pack(request.items))

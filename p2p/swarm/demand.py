@@ -1,9 +1,10 @@
 """Keeps every neighbour busy, as far as windows and memory allow.
 
 Metadata comes before content, because it tells what else is wanted. Content is taken
-rarest first, so that what few have spreads before they leave; among equally rare
-things those whose rendezvous owner we are, so that the takers of a sole holder take
-different ones; and at random among those.
+rarest first, so that what few have spreads before they leave; among equally rare things
+units of large objects first, for small ones fill the gaps at the end better; and at
+random among those. That takers of one holder take different things is its own doing
+(`giving`): what it refers to others is asked of it again a little later only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from p2p.swarm.bits import around, each, fewest, less, pack, unite
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.neighbour import Kind, Neighbour
-from p2p.swarm.ownership import Ownership
 from p2p.swarm.site import Site
 from p2p.wire.limits import MAX_PAGE_HASHES
 
@@ -32,33 +32,29 @@ _STARVED = 0.25
 _LONG_TO_READ = 0.2
 
 
+# So much is asked of anybody ahead of what it delivers. Less than a unit, for what is
+# on its way to one device cannot reach others yet.
+_LEAST_WINDOW = 64 << 10
+
+
 class Demand:
     """Chooses requests to neighbours."""
 
-    def __init__(self, site: Site, splits: Splits, ownership: Ownership) -> None:
+    def __init__(self, site: Site, splits: Splits) -> None:
         self._site = site
         self._splits = splits
-        self._ownership = ownership
-        self._accounted = 0.0
 
     def run(self, now: float) -> None:
         """Ask whoever has room, the least loaded first, until nobody has."""
         site = self._site
         self._ask_hashes(now)
-        is_due = now >= self._accounted + liveness.ACCOUNTING
-        if is_due:
-            self._accounted = now
-        ready: list[Neighbour] = []
-        anything = site.catalogue.having(State.OPEN)
-        for neighbour in site.neighbours.values():
-            if is_due and neighbour.is_spared:
-                self._account(neighbour, now)
-            if anything and self.has_room(neighbour, now):
-                ready.append(neighbour)
+        if not site.catalogue.having(State.OPEN):
+            return
+        ready = [n for n in site.neighbours.values() if self.has_room(n, now)]
         while ready and self._memory_left() > 0:
             neighbour = min(ready, key=_load)
             if not self._request(neighbour, now):
-                neighbour.starved = self._signature(neighbour)
+                neighbour.starved = self._signature(neighbour, now)
                 neighbour.starved_until = now + _STARVED
                 ready.remove(neighbour)
                 continue
@@ -78,14 +74,14 @@ class Demand:
         """Tell whether a neighbour could be asked for something."""
         if neighbour.deferred:
             neighbour.expire(now)
-        is_starved = neighbour.starved == self._signature(neighbour)
+        is_starved = neighbour.starved == self._signature(neighbour, now)
         if is_starved and now < neighbour.starved_until:
             return False
-        outstanding = neighbour.outstanding
-        unit = self._site.tuning.unit_bytes
-        if outstanding >= unit and outstanding >= self._window(neighbour):
+        if neighbour.outstanding >= self._window(neighbour):
             return False
         if neighbour.stalled is not None or now < neighbour.rest:
+            return False
+        if self._site.lapsed and neighbour.owes_late:
             return False
         return self._allows(neighbour, self._site.tuning.batch_names)
 
@@ -94,17 +90,21 @@ class Demand:
         spare = neighbour.ask_limit(self._site.tuning.ask_names)
         return neighbour.allows(names, spare=spare)
 
-    def _signature(self, neighbour: Neighbour) -> int:
+    def _signature(self, neighbour: Neighbour, now: float) -> int:
         """Whoever had nothing to give has nothing until this changes."""
         site = self._site
         known = site.catalogue.opened + neighbour.learned + site.membership
-        return 2 * known + neighbour.grace.is_spent
+        is_spared = now < liveness.spared_until(self._site, neighbour)
+        return 2 * known + is_spared
 
     def _window(self, neighbour: Neighbour) -> float:
         tuning = self._site.tuning
         if neighbour.snubbed or neighbour.is_doubtful:
+            return _LEAST_WINDOW
+        rate = neighbour.meter.rate()
+        if not rate:
             return tuning.unit_bytes
-        return tuning.window * neighbour.meter.rate()
+        return max(tuning.window * rate, _LEAST_WINDOW)
 
     # -- one request ---------------------------------------------------------------
 
@@ -125,29 +125,24 @@ class Demand:
         return True
 
     def _spare(self, neighbour: Neighbour, content: int, now: float) -> int:
-        """Leave out what a complete holder should not be asked for by us, yet.
+        """Leave out what a complete holder need not be asked for, for a while.
 
-        What leaves it should be new to the site, so that its uplink is not the bound
-        for all: we ask it for what is ours to ask for and no partial holder has. For
-        the rest only once that costs us time, because the others are slower than it.
+        What others got meanwhile is asked of them, unless we lose time by it.
         """
         given = content & neighbour.implied
-        others = less(given, self._ownership.preferred)
-        if given and self._ownership.is_shared:
-            for other in self._site.neighbours.values():
-                others |= less(given & other.announced, other.implied)
-        rest = less(content, others)
-        neighbour.is_spared = bool(others and not rest)
-        self._account(neighbour, now)
-        return content if neighbour.grace.is_spent else rest
-
-    def _account(self, neighbour: Neighbour, now: float) -> None:
-        """Count the time we lose by sparing a neighbour."""
-        by_others = self._site.tally.neighbours - neighbour.given
-        rate = neighbour.meter.rate() or self._site.tuning.nominal_rate
-        won = (by_others - neighbour.by_others) / rate
-        neighbour.by_others = by_others
-        neighbour.grace.watch(now, waiting=neighbour.is_spared, won=won)
+        common = unite(
+            given & less(other.holds, other.implied)
+            for other in self._site.neighbours.values()
+            if given and other.served and other.is_live and not other.snubbed
+        )
+        rest = less(content, common)
+        if rest or not common:
+            neighbour.spared = None
+        elif neighbour.spared is None:
+            neighbour.spared = now
+        elif now >= liveness.spared_until(self._site, neighbour):
+            return content
+        return rest
 
     def _ask_hashes(self, now: float) -> None:
         """Ask for unit hashes: they are short, and units are most of all bytes."""
@@ -184,7 +179,7 @@ class Demand:
             return 0
         for neighbour in self._site.neighbours.values():
             for request in neighbour.requests.values():
-                if request.kind is Kind.HASHES and not request.cancelled:
+                if request.kind is Kind.HASHES and request.is_due:
                     bits = less(bits, pack(request.items))
         return bits
 
@@ -211,7 +206,7 @@ class Demand:
 
     def _ask_content(self, neighbour: Neighbour, content: int, now: float) -> None:
         rare = fewest(content, self._site.count_copies(now))
-        rare = rare & self._ownership.preferred or rare
+        rare = rare & self._site.catalogue.units or rare
         item = next(around(rare, self._random_item()))
         if self._site.catalogue.units >> item & 1:
             self._ask_unit(neighbour, item, now)
@@ -225,8 +220,8 @@ class Demand:
         catalogue = self._site.catalogue
         split = self._splits.of_unit(item)
         assert split is not None  # noqa: S101 - a unit without split is not open
-        size = catalogue.sizes[item]
-        request = self._site.open(neighbour, Kind.UNIT, [item], left=size, now=now)
+        left = int(catalogue.sizes[item] * neighbour.luck)
+        request = self._site.open(neighbour, Kind.UNIT, [item], left=left, now=now)
         catalogue.shift(Step.ASK, 1 << item)
         name = self._site.name(item)
         unit = item - split.first
@@ -243,35 +238,34 @@ class Demand:
     ) -> list[int]:
         """Ask for as many of the pool as fit, and return them."""
         catalogue = self._site.catalogue
+        tuning = self._site.tuning
+        luck, names = neighbour.luck, tuning.batch_names
+        most = min(self._window(neighbour), tuning.unit_bytes)
         begin = self._random_item() if start is None else start
         items: list[int] = []
-        left = 0
+        left = 0.0
         rare = less(rare, catalogue.units)
         others = less(less(pool, catalogue.units), rare)
         for part in (rare, others):
             for item in around(part, begin) if part else ():
-                size = catalogue.expect_bytes(item)
-                if items and self._is_full(len(items), left + size):
+                size = catalogue.expect_bytes(item) * luck
+                if items and (left + size > most or len(items) >= names):
                     break
                 items.append(item)
                 left += size
-        request = self._site.open(neighbour, Kind.BATCH, items, left=left, now=now)
+        request = self._site.open(neighbour, Kind.BATCH, items, left=int(left), now=now)
         catalogue.shift(Step.ASK, pack(items))
-        names = tuple(self._site.name(item) for item in items)
-        most = self._site.tuning.large_bytes
-        self._site.emit(RequestBatch(neighbour.id, request.id, names, most))
+        objects = tuple(self._site.name(item) for item in items)
+        limit = tuning.large_bytes
+        self._site.emit(RequestBatch(neighbour.id, request.id, objects, limit))
         return items
-
-    def _is_full(self, count: int, size: int) -> bool:
-        tuning = self._site.tuning
-        return size > tuning.unit_bytes or count >= tuning.batch_names
 
     # -- twice on purpose ----------------------------------------------------------
 
     def hedge(self, now: float) -> None:
         """In the endgame, ask idle neighbours for what others are slow to give."""
         site = self._site
-        if not liveness.is_endgame(site, now):
+        if not liveness.is_endgame(site):
             return
         if site.seconds_to_read(site.outstanding) > _LONG_TO_READ:
             return  # twice as much would take us twice as long

@@ -112,7 +112,7 @@ class Inquiry:
             neighbour.polled = now
             due = now + site.tuning.poll
             unsettled = self._unsettled(neighbour)
-            pool = less(unsettled, site.held_by_others(now)) if unsettled else 0
+            pool = less(unsettled, site.held_by_others()) if unsettled else 0
             pool = pool & site.catalogue.metadata or pool
             items = list(islice(around(pool, neighbour.poll_from), _POLL_NAMES))
             if items:

@@ -7,7 +7,7 @@ from p2p.swarm.action import Blame, DropPeer
 from p2p.swarm.bits import less, pack, span, unite
 from p2p.swarm.hearsay import take_large, take_sizes
 from p2p.swarm.lifecycle import State, Step
-from p2p.swarm.liveness import note_life
+from p2p.swarm.liveness import note_content
 from p2p.swarm.neighbour import Kind, Neighbour
 from p2p.swarm.parts import Parts
 from p2p.wire.messages import Held
@@ -158,8 +158,7 @@ def ask_answered(parts: Parts, event: e.AskAnswered, now: float) -> None:
         return
     items = site.end(neighbour, request, now)
     site.answers += 1
-    note_life(site, neighbour, now)
-    neighbour.fed = now
+    note_content(site, neighbour, now)
     told = zip(items, event.sizes, strict=False)
     present = [(item, size) for item, size in told if size is not None]
     take_sizes(site, neighbour, present)

@@ -426,14 +426,15 @@ class Lane:
         """
         bits = 0
         for neighbour in self._site.neighbours.values():
-            if not neighbour.is_live or neighbour.is_doubtful or neighbour.stalls:
+            if neighbour.is_doubtful or neighbour.stalls > 1:
                 continue
-            if neighbour.waiting:
+            if neighbour.waiting or not neighbour.is_live:
                 expiry = max(neighbour.fed, neighbour.shrunk) + _PROOF_SECONDS
                 if now >= expiry:
                     continue
                 self._wake_at([expiry])
-            bits |= neighbour.offers(now)
+            # What it referred to others comes from them, if it ever gave anything.
+            bits |= neighbour.holds if neighbour.served else neighbour.offers(now)
         return bits
 
     def _fetched_by(self, member: Member) -> int:

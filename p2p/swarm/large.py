@@ -294,7 +294,7 @@ class Splits:
         ]
         if not contested:
             return
-        held = site.held_by_others(now)
+        held = site.held_by_others()
         for split in contested:
             doubts = self._doubts.setdefault(split.item, {})
             doubt = doubts.setdefault(split.author, Doubt())

@@ -8,14 +8,14 @@ from enum import Enum
 from p2p.ostree.objects import Checksum
 from p2p.swarm.bits import less
 from p2p.swarm.meter import Meter
-from p2p.swarm.patience import Patience
 from p2p.wire.messages import DeviceId, Held, RequestId
 
 # Bits of units announced before their object's hashes are known, per neighbour.
 _EARLY_UNITS = 1 << 20
 
-# How much time we lose to spare a complete holder before we ask it for anything.
-GRACE_SECONDS = 0.5
+# How much the last answer counts for what may be expected of the next.
+_LUCK_WEIGHT = 0.25
+_LEAST_LUCK = 0.25
 
 
 class Kind(Enum):
@@ -26,6 +26,10 @@ class Kind(Enum):
     BATCH = "objects"
     HASHES = "unit hashes"
     UNIT = "unit"
+
+
+GIVING = frozenset({Kind.BATCH, Kind.UNIT, Kind.HASHES})
+"""Requests that another neighbour could fulfil."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +43,7 @@ class Request:
         first: for HASHES, the first unit asked about.
         names: what it counts for among the names that may be asked for at once.
         cancelled: we asked to withdraw it; what it still brings is welcome.
+        lapsed: it is not waited for, so that what it owes may be asked elsewhere.
 
     """
 
@@ -51,6 +56,12 @@ class Request:
     names: int = 0
     commit: Checksum | None = None
     cancelled: bool = False
+    lapsed: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether objects are waited for."""
+        return self.kind in GIVING and not (self.cancelled or self.lapsed)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,11 +82,15 @@ class Neighbour:
         whole: items it said are small enough to be given whole.
         hinted: items whose size it told.
         asked: items below this number were asked about once.
-        outstanding: bytes expected of requests that are not cancelled.
+        outstanding: bytes expected of requests that are waited for.
         heard: when it last said anything while a request waited.
         fed: when it last sent content while a request waited.
+        gap: how long it sent none before that, or did not long ago.
+        queued: how much it said it sends before what we asked for.
+        shrunk: when that last got less.
         stalled: since when it is not waited for any more.
-        is_suspect: so long that others take over what it would fetch.
+        is_lost: so long that it is not counted on for what it has.
+        is_suspect: silent so long that others take over what it would fetch.
         stalls: how often in a row.
         faults: claims it did not fulfil.
         delivered: verified bytes it gave.
@@ -83,11 +98,9 @@ class Neighbour:
         learned: grows whenever we learn what it has.
         starved: what we knew when it had nothing to ask for.
         starved_until: when that is looked at again though we know no more.
+        luck: which part of what it was asked for it did not refer to others.
+        spared: since when we leave it alone, as others have all it has for us.
         lot: drawn anew with each request; breaks ties.
-        grace: the time we lose by not asking it for what is others' to ask for.
-        is_spared: it has nothing else for us now.
-        given: bytes it gave.
-        by_others: bytes others gave when that was last counted.
         credited: bytes of its progress that we believed.
 
     """
@@ -118,24 +131,24 @@ class Neighbour:
 
     heard: float = 0.0
     fed: float = 0.0
+    gap: float = 0.0
+    queued: int | None = None
+    shrunk: float = 0.0
     stalled: float | None = None
+    is_lost: bool = False
     is_suspect: bool = False
     stalls: int = 0
     rest: float = 0.0
     snubbed: bool = False
-    queued: int | None = None
-    shrunk: float = 0.0
     faults: int = 0
     delivered: int = 0
     served: int = 0
     learned: int = 0
     starved: int = -1
     starved_until: float = 0.0
+    luck: float = 1.0
+    spared: float | None = None
     lot: float = 0.0
-    grace: Patience = field(default_factory=lambda: Patience(GRACE_SECONDS))
-    is_spared: bool = False
-    given: int = 0
-    by_others: int = 0
 
     credited: int = 0
 
@@ -230,6 +243,26 @@ class Neighbour:
     def is_doubtful(self) -> bool:
         """Tell whether it breaks its word too often to be asked first."""
         return self.faults > 3 + self.served // 8
+
+    def refer(self, asked: int, bits: int, until: float) -> None:
+        """Note that of so many things asked for it gave some to others."""
+        part = max(1 - bits.bit_count() / asked, _LEAST_LUCK)
+        self.luck += _LUCK_WEIGHT * (part - self.luck)
+        if bits:
+            self.defer(bits, until)
+
+    @property
+    def owes_content(self) -> bool:
+        """Tell whether objects or units are waited for, which take no long search."""
+        return any(
+            request.is_due and request.kind is not Kind.HASHES
+            for request in self.requests.values()
+        )
+
+    @property
+    def owes_late(self) -> bool:
+        """Tell whether it may still bring what is not waited for any more."""
+        return any(request.lapsed for request in self.requests.values())
 
     def eta(self) -> float:
         """Return seconds until it has delivered everything, 0 if unknown."""

@@ -148,10 +148,6 @@ class Ownership:
         self._seen: object = None
         self._ranked: object = None
         self._singles = 0
-        self._met = -1
-        self._takers: tuple[DeviceId, ...] = ()
-        self._mine: bytes | None = None
-        self._preferred = (-1, 0)
         self._owned: dict[DeviceId, int] = {}
         self._owned_size = -1
 
@@ -216,22 +212,6 @@ class Ownership:
             is_before = first in one.wants and rank(first, one.id) < mine
             self.place += is_before and one.is_live and one.id not in chosen
 
-    def _look(self) -> None:
-        """Look who takes from our neighbours too, if that may have changed."""
-        if self._site.membership == self._met:
-            return
-        self._met = self._site.membership
-        takers = tuple(taker.id for taker in self._site.takers())
-        if takers != self._takers:
-            self._takers = takers
-            self._mine = None
-
-    @property
-    def is_shared(self) -> bool:
-        """Tell whether somebody else takes from our neighbours too."""
-        self._look()
-        return bool(self._takers)
-
     def _rank(
         self, committee: list[Fetcher], commits: tuple[Checksum, ...]
     ) -> Iterable[Shard]:
@@ -279,23 +259,6 @@ class Ownership:
                 owned = self._owned.get(shard.owner_id, 0)
                 self._owned[shard.owner_id] = owned | self.items(shard)
         return self._owned.get(device, 0)
-
-    @property
-    def preferred(self) -> int:
-        """The items, units too, whose bucket has nobody above us.
-
-        Asked of a sole holder first, they leave it about once.
-        """
-        self._look()
-        count = len(self._site.catalogue)
-        if self._mine is None:
-            owners = share_evenly((*self._takers, self._site.me))
-            mine = len(self._takers)
-            self._mine = bytes(ord("0") + (owner == mine) for owner in owners)
-            self._preferred = (-1, 0)
-        if self._preferred[0] != count:
-            self._preferred = (count, self._site.catalogue.select(self._mine))
-        return self._preferred[1]
 
     def items(self, shard: Shard) -> int:
         """Return all objects of a shard."""

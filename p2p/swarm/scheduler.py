@@ -125,7 +125,7 @@ class Scheduler:
         site = Site(me, tuning, rng, catalogue, members, limits or Limits())
         splits = Splits(site)
         lane = Lane(site, splits)
-        demand = Demand(site, splits, lane.ownership)
+        demand = Demand(site, splits)
         self._parts = Parts(site, splits, lane, demand, News(site))
         self._inquiry = Inquiry(site)
         self._allotment = Allotment(site)
@@ -155,10 +155,10 @@ class Scheduler:
         if not site.is_stirred and now < self._timeout:
             return []
         site.is_stirred = False
-        check_silence(site, now)
-        site.members.review(now)
         if now >= self._reviewed + site.tuning.review:
             self._review(now)
+        check_silence(site, now)
+        site.members.review(now)
         self._inquiry.run(now)
         parts.lane.rank()
         parts.demand.run(now)

@@ -15,7 +15,7 @@ from p2p.swarm.action import (
     CancelOrigin,
     DropPeer,
 )
-from p2p.swarm.bits import less, pack, tally
+from p2p.swarm.bits import each, less, pack, tally, unite
 from p2p.swarm.catalogue import Catalogue
 from p2p.swarm.event import OriginState
 from p2p.swarm.lifecycle import State, Step
@@ -87,6 +87,9 @@ class Site:
         answers: grows whenever somebody may be asked again what it has.
         is_stirred: something happened since the last actions.
         is_impatient: we may have to fetch soon what is not ours to fetch.
+        lapsed: how many requests are open and not waited for.
+        unit_seconds: how long a neighbour takes to give one unit, usually.
+        pace: how long neighbours that give something pause meanwhile, usually.
         mistold: items that came in another size than was said.
 
     """
@@ -110,13 +113,15 @@ class Site:
     backlog: int = 0
     closed: dict[Checksum, None] = field(default_factory=dict)
     hedged: dict[int, int] = field(default_factory=dict)
-    copies: dict[int, int] = field(default_factory=dict)
     last_request: int = 0
     outstanding: int = 0
     answers: int = 0
     is_stirred: bool = True
     is_impatient: bool = False
     mistold: int = 0
+    lapsed: int = 0
+    pace: float = 0.0
+    unit_seconds: float = 0.0
     counts: tuple[int, ...] = ()
     counted: float = -1.0
 
@@ -160,43 +165,81 @@ class Site:
         request = Request(RequestId(self.last_request), kind, dict.fromkeys(items))
         request.left = left
         request.names = len(request.items) if names is None else names
+        if kind is not Kind.WATCH:
+            self._wait(neighbour, request, now)
         neighbour.requests[request.id] = request
-        if kind is Kind.WATCH:
-            return request
-        if not neighbour.waiting:
-            neighbour.heard = neighbour.fed = neighbour.shrunk = now
-            neighbour.queued = None
-        neighbour.waiting += 1
-        if left:
-            neighbour.outstanding += left
-            self.outstanding += left
-            neighbour.meter.start(now)
         return request
 
     def hedge(self, sizes: dict[int, int]) -> None:
         """Note that items are asked for once more than they are already."""
         self.hedged |= sizes
-        for item in sizes:
-            self.copies[item] = self.copies.get(item, 1) + 1
 
     def cancel(self, neighbour: Neighbour, request: Request, now: float) -> None:
         """Withdraw a request: what it still owes is open again."""
         if request.cancelled:
             return
-        self._stop_waiting(neighbour, request, now)
+        self._let_go(neighbour, request, now)
         request.cancelled = True
-        self._release(request)
         if request.kind is Kind.ASK:
             neighbour.ask_again(request)
         self.emit(Cancel(neighbour.id, request.id))
+
+    def lapse(self, neighbour: Neighbour, request: Request, now: float) -> None:
+        """Wait for a request no more, but take what it brings before others do."""
+        if request.is_due:
+            self._let_go(neighbour, request, now)
+            request.lapsed = True
+            self.lapsed += 1
+
+    def revive(self, neighbour: Neighbour, request: Request, now: float) -> None:
+        """Wait again for a request that lapsed; others may have been asked too."""
+        if not request.lapsed:
+            return
+        bits = pack(request.items)
+        self.catalogue.shift(Step.ASK, bits)
+        expect = self.catalogue.expect_bytes
+        elsewhere = bits & self._owed_beside(request)
+        self.hedge({item: expect(item) for item in each(elsewhere)})
+        request.left = sum(map(expect, request.items))
+        self._wait(neighbour, request, now)
+        request.lapsed = False
+        self.lapsed -= 1
+
+    def _owed_beside(self, one: Request) -> int:
+        """Return what is due from other requests that are waited for."""
+        bits = 0
+        for neighbour in self.neighbours.values():
+            for request in neighbour.requests.values():
+                if request is not one and request.is_due:
+                    bits |= pack(request.items)
+        return bits & self.catalogue.having(State.ASKED)
 
     def end(self, neighbour: Neighbour, request: Request, now: float) -> list[int]:
         """Forget a request that is over; return the items it did not bring."""
         del neighbour.requests[request.id]
         if not request.cancelled:
+            self._let_go(neighbour, request, now)
+        return list(request.items)
+
+    def _let_go(self, neighbour: Neighbour, request: Request, now: float) -> None:
+        if request.lapsed:
+            request.lapsed = False
+            self.lapsed -= 1
+        else:
             self._stop_waiting(neighbour, request, now)
             self._release(request)
-        return list(request.items)
+
+    def _wait(self, neighbour: Neighbour, request: Request, now: float) -> None:
+        if not neighbour.waiting:
+            neighbour.heard = now
+        if not neighbour.waiting or not neighbour.owes_content:
+            neighbour.fed = neighbour.shrunk = now
+            neighbour.queued = None
+        neighbour.waiting += 1
+        if request.left:
+            neighbour.outstanding += request.left
+            self.outstanding += request.left
+            neighbour.meter.start(now)
 
     def _stop_waiting(self, neighbour: Neighbour, request: Request, now: float) -> None:
         if request.kind is Kind.WATCH:
@@ -207,19 +250,12 @@ class Site:
             neighbour.meter.stop(now)
 
     def _release(self, request: Request) -> None:
-        if request.kind in {Kind.ASK, Kind.WATCH}:
+        if request.kind in {Kind.ASK, Kind.WATCH} or not request.items:
             return
-        returned: list[int] = []
+        owed = self._owed_beside(request)
+        self.catalogue.shift(Step.RETURN, less(pack(request.items), owed))
         for item in request.items:
-            copies = self.copies.get(item)
-            if copies is None:
-                returned.append(item)
-            elif copies > 2:
-                self.copies[item] = copies - 1
-            else:
-                del self.copies[item]
-                self.hedged.pop(item, None)
-        self.catalogue.shift(Step.RETURN, pack(returned))
+            self.hedged.pop(item, None)
 
     def reduce(self, neighbour: Neighbour, request: Request, size: int) -> None:
         """Expect so many bytes less of a request."""
@@ -281,10 +317,6 @@ class Site:
             self.leave(neighbour, now)
         self.emit(DropPeer(peer, blame, banned))
 
-    def takers(self) -> list[Neighbour]:
-        """Return the live neighbours that are getting a commit too."""
-        return [n for n in self.neighbours.values() if not n.is_suspect and n.wants()]
-
     def fetchers(self) -> list[Member]:
         """Return the other members that may fetch from the origin what they get."""
         return [m for m in self.members.candidates() if self.is_counted_on(m)]
@@ -295,13 +327,9 @@ class Site:
         is_suspect = neighbour is not None and neighbour.is_suspect
         return member.is_counted_on and not (is_suspect or member.stands)
 
-    def held_by_others(self, now: float) -> int:
-        """Return the items that a neighbour would give us in reasonable time."""
-        bits = 0
-        for neighbour in self.neighbours.values():
-            if neighbour.is_live:
-                bits |= neighbour.offers(now)
-        return bits
+    def held_by_others(self) -> int:
+        """Return the items that neighbours have, to be given now or a little later."""
+        return unite(n.holds for n in self.neighbours.values() if not n.is_lost)
 
     def count_copies(self, now: float) -> tuple[int, ...]:
         """Return how many neighbours have each item, as `bits.tally`; a bit stale."""
@@ -362,18 +390,18 @@ class Site:
             fetch.cancelled = True
             self.emit(CancelOrigin(self.catalogue.names[item]))
         self.hedged.pop(item, None)
-        self.copies.pop(item, None)
 
     def withdraw_settled(self, now: float) -> None:
         """Cancel requests all of whose items came from elsewhere."""
-        due = self.catalogue.having(State.ASKED)
+        asked = self.catalogue.having(State.ASKED)
+        due = asked | self.catalogue.having(State.OPEN)
         for neighbour in self.neighbours.values():
             for request in list(neighbour.requests.values()):
                 if (
                     request.kind in {Kind.BATCH, Kind.UNIT}
                     and not request.cancelled
                     and request.items
-                    and not pack(request.items) & due
+                    and not pack(request.items) & (due if request.lapsed else asked)
                 ):
                     self.cancel(neighbour, request, now)
 

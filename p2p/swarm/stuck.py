@@ -34,7 +34,7 @@ class Stuck:
         if now < self._checked + _PAUSE:
             return
         self._checked = now
-        found = self._find(now)
+        found = self._find()
         for reason in Reason:
             bits = found.get(reason, 0)
             if bits != self._told.get(reason, 0):
@@ -49,10 +49,10 @@ class Stuck:
             return None
         return self._checked + _PAUSE
 
-    def _find(self, now: float) -> dict[Reason, int]:
+    def _find(self) -> dict[Reason, int]:
         site = self._site
         catalogue = site.catalogue
-        held = site.held_by_others(now)
+        held = site.held_by_others()
         open_ = less(catalogue.having(State.OPEN), catalogue.units)
         lost = less(open_, held) | self._splits.orphans(held)
         found: dict[Reason, int] = {}

@@ -36,9 +36,11 @@ class Tuning:
         window: how much is asked of one neighbour ahead of what it delivered, as
             time at its rate; but one unit at least. Short, so that what is not
             given yet can still be asked of somebody else.
-        silence: a neighbour that says nothing for so long while a request waits is
-            not waited for. Givers send STATUS five times a second.
-        dataless: the same for one that only sends STATUS.
+        silence: a neighbour that gives nothing for so long while content is due, or
+            says nothing while anything is, is not waited for; longer where all pause
+            longer. Givers send STATUS five times a second.
+        dataless: the same for one that only sends STATUS, if it is no content but
+            what has to be looked up first.
         suspicion: a silent neighbour is no member of the site after so long.
         farewell: a silent neighbour's session is ended after so long.
         slow_ratio: slower than this many times the median is snubbed.
@@ -82,7 +84,7 @@ class Tuning:
     dataless: float = 5.0
     suspicion: float = 2.0
     farewell: float = 10.0
-    slow_ratio: float = 4.0
+    slow_ratio: float = 8.0
     least_eta: float = 1.0
     hedge_share: float = 0.02
     announce: float = 0.05

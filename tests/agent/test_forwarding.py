@@ -201,7 +201,8 @@ async def test_who_want_the_same_at_once_have_it_from_each_other(row: Row) -> No
         async def run(device: Puller) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(device.run)
-                await until(row.begun(device))
+                neighbours = device.meeting.neighbours
+                await until(lambda: isinstance(neighbours.listening, Fetching))
                 fetching = fetching_of(device)
             site = fetching.scheduler._parts.site
             blamed.extend(neighbour.faults for neighbour in site.neighbours.values())

@@ -11,6 +11,7 @@ import trio
 
 from p2p.net.tls import Contact
 from p2p.net.transport import Transport
+from p2p.ostree.objects import ObjectType
 from p2p.wire import layout
 from p2p.wire import messages as m
 from p2p.wire.bitmap import pack
@@ -33,15 +34,21 @@ class Partial(Villain):
 
 
 class MapsAll(Partial):
-    """Has all of it by its map, and none when it is asked."""
+    """Gives directories; has all files by its map, and none when it is asked."""
 
     def hear(self, session: BentSession, message: m.Message) -> bool:
         if isinstance(message, m.Watch):
             bits = pack(range(message.objects), message.objects)
             session.speak(m.Map(message.request, bits))
-        elif isinstance(message, CONTENT):
-            session.speak(m.NotHave(message.request))
-        return isinstance(message, m.Watch | m.Want | m.GetUnit | m.GetHashes)
+            return True
+        if not isinstance(message, CONTENT):
+            return False
+        if isinstance(message, m.Want):
+            kinds = {name.type for name in message.names}
+            if ObjectType.FILE not in kinds:
+                return False
+        session.speak(m.NotHave(message.request))
+        return True
 
 
 class ClaimsAll(Villain):
@@ -133,8 +140,10 @@ async def test_who_claims_everything_and_gives_nothing_holds_nobody_up(
 
 async def test_a_map_that_promises_everything_holds_nobody_up(scene: Scene) -> None:
     villain = MapsAll()
-    _, neighbours = await scene.pull_beside(villain)
-    assert villain.told(m.Watch)
+    neighbours = await scene.pull_in_turn(
+        villain, Villain(), lambda _: bool(villain.told(m.Watch))
+    )
+    assert villain.told(m.Want)
     assert not neighbours.banned
 
 

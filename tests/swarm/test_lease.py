@@ -142,7 +142,7 @@ def test_many_devices_leave_the_origin_to_a_few() -> None:
     # Some begin before the first have been heard of.
     assert trial.run().wan <= 1.02 * tree.bytes + 8 * 33 * KIB
     fetched = sorted(d.scheduler.tally.origin for d in trial.devices)
-    assert sum(fetched[-8:]) >= 0.85 * tree.bytes
+    assert sum(fetched[-8:]) >= 0.8 * tree.bytes
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -233,7 +233,7 @@ def test_much_unproved_of_one_author_waits_unless_it_is_one_object() -> None:
     assert rig.neighbour(ANNA).faults == 0
     for _ in range(8):
         rig.wait(0.2)
-        rig.tell(e.StatusReported(ANNA, 1, 1))
+        rig.tell(e.DataArrived(ANNA, 1))
     again = only(rig.log, a.RequestHashes)[2:]
     assert [x.name for x in again] == [second.name]
 
