@@ -95,6 +95,13 @@ def stalls_at(site: Site, neighbour: Neighbour) -> float:
     return at + site.seconds_to_read(_UNREAD_BYTES)
 
 
+def is_trusted(site: Site, neighbour: Neighbour, time: float) -> bool:
+    """Tell, with less work than `stalls_at`, that it is waited for until then."""
+    tuning = site.tuning
+    least = min(tuning.silence, tuning.suspicion, tuning.dataless)
+    return time < min(neighbour.heard, neighbour.fed) + least
+
+
 def spared_until(site: Site, neighbour: Neighbour) -> float:
     """Return when a complete holder is asked for what others could give."""
     if neighbour.spared is None:
@@ -103,8 +110,10 @@ def spared_until(site: Site, neighbour: Neighbour) -> float:
     return neighbour.spared + max(_SPARED, usual)
 
 
-def deadline(site: Site, neighbour: Neighbour, after: float) -> float:
-    """Return when, after a time, a neighbour wants attention; inf for never."""
+def deadline(
+    site: Site, neighbour: Neighbour, after: float, before: float = inf
+) -> float:
+    """Return when, between two times, a neighbour wants attention; inf for never."""
     soonest = inf
     if neighbour.stalled is not None:
         tuning = site.tuning
@@ -116,7 +125,7 @@ def deadline(site: Site, neighbour: Neighbour, after: float) -> float:
         ):
             if after < time < soonest:
                 soonest = time
-    elif neighbour.waiting:
+    elif neighbour.waiting and not is_trusted(site, neighbour, before):
         soonest = stalls_at(site, neighbour)
     if after < neighbour.rest < soonest:
         soonest = neighbour.rest
@@ -148,7 +157,11 @@ def check_silence(site: Site, now: float) -> None:
     tuning = site.tuning
     for neighbour in list(site.neighbours.values()):
         if neighbour.stalled is None:
-            if neighbour.waiting and now >= stalls_at(site, neighbour):
+            if (
+                neighbour.waiting
+                and not is_trusted(site, neighbour, now)
+                and now >= stalls_at(site, neighbour)
+            ):
                 stall(site, neighbour, now)
             continue
         silent = max(neighbour.stalled, neighbour.heard)

@@ -254,10 +254,10 @@ class Neighbour:
     @property
     def owes_content(self) -> bool:
         """Tell whether objects or units are waited for, which take no long search."""
-        return any(
-            request.is_due and request.kind is not Kind.HASHES
-            for request in self.requests.values()
-        )
+        for request in self.requests.values():
+            if request.kind is not Kind.HASHES and request.is_due:
+                return True
+        return False
 
     @property
     def owes_late(self) -> bool:

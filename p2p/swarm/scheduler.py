@@ -193,11 +193,11 @@ class Scheduler:
         if site.fetches or site.outstanding:
             times.append(self._reviewed + site.tuning.review)
         soonest = inf
-        for neighbour in site.neighbours.values():
-            soonest = min(soonest, deadline(site, neighbour, now))
         for time in times:
             if time is not None and now < time < soonest:
                 soonest = time
+        for neighbour in site.neighbours.values():
+            soonest = min(soonest, deadline(site, neighbour, now, soonest))
         return soonest
 
     def _review(self, now: float) -> None:
