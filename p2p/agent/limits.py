@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from p2p.agent.table import Table
@@ -53,8 +52,11 @@ def parse_size(text: str, where: str) -> int:
     if match is None:
         raise ConfigError(where, f"{text!r} is no size", hint="Examples: 500MB, 2GiB.")
     base = 1024 if match[3] else 1000
+    unit: int = base ** _POWERS[(match[2] or "").lower()]
     # No float: it would not hold large numbers exactly.
-    return int(Decimal(match[1]) * base ** _POWERS[(match[2] or "").lower()])
+    whole, _, decimals = match[1].partition(".")
+    size: int = int(whole) * unit + int(decimals or 0) * unit // 10 ** len(decimals)
+    return size
 
 
 def format_size(size: int) -> str:
