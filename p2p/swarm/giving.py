@@ -24,7 +24,7 @@ Thing = tuple[ObjectName, int]
 WHOLE = -1
 
 # What was given should have spread after so many times as long as giving a unit takes.
-_SPREAD = 8.0
+_SPREAD = 16.0
 # A unit takes about so long, before it was measured.
 _FIRST_SECONDS = 0.25
 _LEAST_HOLD = 2.0

@@ -14,7 +14,7 @@ def things(count: int) -> list[Thing]:
 THING = things(1)[0]
 
 
-def given(giving: Giving, thing: Thing = THING, seconds: float = 0.2) -> float:
+def given(giving: Giving, thing: Thing = THING, seconds: float = 0.1) -> float:
     """Give something to Anna, and return the time when she has it."""
     assert giving.claim(thing, ANNA, 0.0) is None
     giving.sent([thing], ANNA, UNIT_BYTES, seconds)
@@ -62,9 +62,9 @@ def test_a_slow_link_gives_things_longer_to_spread() -> None:
     fast, slow = Giving(), Giving()
     given(fast)
     given(slow, seconds=1.0)
-    assert fast.claim(THING, BERT, 0.2 + 3) is None
+    assert fast.claim(THING, BERT, 0.1 + 3) is None
     assert slow.claim(THING, BERT, 1.0 + 3) == ANNA
-    assert slow.claim(THING, BERT, 1.0 + 9) is None
+    assert slow.claim(THING, BERT, 1.0 + 17) is None
 
 
 def test_small_answers_tell_nothing_about_the_link() -> None:
