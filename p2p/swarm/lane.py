@@ -422,19 +422,25 @@ class Lane:
         """Return what neighbours will give us, as far as they keep their word.
 
         A claim stops us from fetching, so it is believed only for a moment from whoever
-        is asked and gives nothing.
+        is asked and never gave anything. Who did may pause: its uplink is crowded.
         """
         bits = 0
         for neighbour in self._site.neighbours.values():
-            if neighbour.is_doubtful or neighbour.stalls > 1:
+            if neighbour.is_doubtful:
+                continue
+            if neighbour.served:
+                if not neighbour.is_lost:
+                    # What it referred to others comes from them.
+                    bits |= neighbour.holds
+                continue
+            if neighbour.stalls > 1:
                 continue
             if neighbour.waiting or not neighbour.is_live:
                 expiry = max(neighbour.fed, neighbour.shrunk) + _PROOF_SECONDS
                 if now >= expiry:
                     continue
                 self._wake_at([expiry])
-            # What it referred to others comes from them, if it ever gave anything.
-            bits |= neighbour.holds if neighbour.served else neighbour.offers(now)
+            bits |= neighbour.offers(now)
         return bits
 
     def _fetched_by(self, member: Member) -> int:
