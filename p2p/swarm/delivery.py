@@ -13,8 +13,6 @@ from p2p.swarm.neighbour import Kind, Neighbour, Request
 from p2p.swarm.parts import Parts
 from p2p.wire.messages import DeviceId, Miss, RequestId
 
-# How long what a giver has just given away is left to whoever got it.
-_ELSEWHERE = 1.0
 # When a large object is asked of somebody again whose list is not wanted now.
 _LATER = 1.0
 _NOT_NOW = {e.Outcome.BUSY, e.Outcome.CANCELLED, e.Outcome.ELSEWHERE}
@@ -241,7 +239,7 @@ def _judge(
         case e.Outcome.NOT_HAVE | e.Outcome.REJECTED:
             _take_denial(parts, neighbour, request)
         case e.Outcome.ELSEWHERE:
-            neighbour.refer(1, pack(request.items), now + _ELSEWHERE)
+            neighbour.refer(1, pack(request.items), now)
         case e.Outcome.BUSY:
             rest = min(max(event.seconds, _LEAST_BUSY), tuning.longest_rest)
             neighbour.rest = max(neighbour.rest, now + rest)
@@ -291,7 +289,7 @@ def _judge_answer(
         _deny(neighbour, pack(denied))
     if request.kind in {Kind.BATCH, Kind.UNIT}:
         asked = len(elsewhere) + request.delivered
-        neighbour.refer(max(asked, 1), pack(elsewhere), now + _ELSEWHERE)
+        neighbour.refer(max(asked, 1), pack(elsewhere), now)
     if request.items and not (request.delivered or denied or elsewhere or too_large):
         # An answer without anything in it: asking again would not end.
         _deny(neighbour, pack(request.items))

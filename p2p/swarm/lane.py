@@ -29,6 +29,8 @@ _IDLE_FETCH = 2.0
 _CLOSE_BYTES = 512 << 10
 # So long a neighbour may give nothing of what we asked it for.
 _PROOF_SECONDS = 1.0
+# So long we wait for what it referred to others, while it gave us nothing itself.
+_REFERRAL_SECONDS = 3.0
 # How much is asked for at once before its rate is known.
 _AHEAD_BYTES = 256 << 10
 # After so many more objects it is looked how much is asked for.
@@ -440,7 +442,12 @@ class Lane:
                 if now >= expiry:
                     continue
                 self._wake_at([expiry])
-            bits |= neighbour.offers(now)
+            referring = neighbour.referring
+            if referring is not None and now < referring + _REFERRAL_SECONDS:
+                self._wake_at([referring + _REFERRAL_SECONDS])
+                bits |= neighbour.holds
+            else:
+                bits |= neighbour.offers(now)
         return bits
 
     def _fetched_by(self, member: Member) -> int:

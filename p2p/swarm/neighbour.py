@@ -13,6 +13,8 @@ from p2p.wire.messages import DeviceId, Held, RequestId
 # Bits of units announced before their object's hashes are known, per neighbour.
 _EARLY_UNITS = 1 << 20
 
+# How long what a giver has just given away is left to whoever got it.
+_REFERRED = 1.0
 # How much the last answer counts for what may be expected of the next.
 _LUCK_WEIGHT = 0.25
 _LEAST_LUCK = 0.25
@@ -90,6 +92,7 @@ class Neighbour:
         shrunk: when that last got less.
         stalled: since when it is not waited for any more.
         is_lost: so long that it is not counted on for what it has.
+        referring: since when it has referred us to others, having given nothing yet.
         is_suspect: silent so long that others take over what it would fetch.
         stalls: how often in a row.
         faults: claims it did not fulfil.
@@ -136,6 +139,7 @@ class Neighbour:
     shrunk: float = 0.0
     stalled: float | None = None
     is_lost: bool = False
+    referring: float | None = None
     is_suspect: bool = False
     stalls: int = 0
     rest: float = 0.0
@@ -244,12 +248,14 @@ class Neighbour:
         """Tell whether it breaks its word too often to be asked first."""
         return self.faults > 3 + self.served // 8
 
-    def refer(self, asked: int, bits: int, until: float) -> None:
+    def refer(self, asked: int, bits: int, now: float) -> None:
         """Note that of so many things asked for it gave some to others."""
         part = max(1 - bits.bit_count() / asked, _LEAST_LUCK)
         self.luck += _LUCK_WEIGHT * (part - self.luck)
         if bits:
-            self.defer(bits, until)
+            self.defer(bits, now + _REFERRED)
+            if self.referring is None:
+                self.referring = now
 
     @property
     def owes_content(self) -> bool:
