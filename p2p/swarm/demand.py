@@ -207,6 +207,8 @@ class Demand:
     def _ask_content(self, neighbour: Neighbour, content: int, now: float) -> None:
         rare = fewest(content, self._site.count_copies(now))
         rare = rare & self._site.catalogue.units or rare
+        # Objects that become whole one by one leave less to do at the end.
+        rare = rare & self._splits.nearly_whole or rare
         item = next(around(rare, self._random_item()))
         if self._site.catalogue.units >> item & 1:
             self._ask_unit(neighbour, item, now)

@@ -25,7 +25,7 @@ from enum import Enum
 
 from p2p.ostree.objects import MAX_METADATA_BYTES
 from p2p.swarm.action import AcceptHashes, Assemble, Blame, DiscardUnits
-from p2p.swarm.bits import less, span
+from p2p.swarm.bits import less, span, unite
 from p2p.swarm.event import HashesDelivered
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.neighbour import Neighbour
@@ -134,6 +134,11 @@ class Splits:
         if split is None or not 0 <= unit - split.first < split.count:
             return None
         return split
+
+    @property
+    def nearly_whole(self) -> int:
+        """All units of objects of which most units are here."""
+        return unite(s.bits for s in self._open.values() if 4 * s.taken > 3 * s.size)
 
     def units_of(self, objects: int) -> int:
         """Return all units of those of the objects that are cut."""
