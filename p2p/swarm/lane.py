@@ -31,8 +31,6 @@ _CLOSE_BYTES = 512 << 10
 _PROOF_SECONDS = 1.0
 # So long we wait for what it referred to others, while it gave us nothing itself.
 _REFERRAL_SECONDS = 3.0
-# Ranking takes a millisecond or more, and members come and go.
-_RANK_SECONDS = 0.1
 # How much is asked for at once before its rate is known.
 _AHEAD_BYTES = 256 << 10
 # After so many more objects it is looked how much is asked for.
@@ -82,7 +80,6 @@ class Lane:
         self._thaw = 0
         self._dry: tuple[int, int, int, bool] | None = None
         self._wake: float | None = None
-        self._rank_from = 0.0
         self._company = (0, 0)
         self._missing = (0, 0.0)
         self._is_paused = False
@@ -186,15 +183,12 @@ class Lane:
 
     # -- what to do ----------------------------------------------------------------
 
-    def rank(self, now: float) -> None:
-        """Work out whose is what, if members or commits changed; not too often.
+    def rank(self) -> None:
+        """Work out whose is what, if members or commits changed.
 
         While the origin is of no use to us it does not matter.
         """
-        if self._site.origin in USELESS or now < self._rank_from:
-            return
-        if self.ownership.refresh():
-            self._rank_from = now + _RANK_SECONDS
+        if self._site.origin not in USELESS and self.ownership.refresh():
             self._dry = None
 
     def run(self, now: float) -> None:

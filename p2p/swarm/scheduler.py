@@ -160,7 +160,7 @@ class Scheduler:
         check_silence(site, now)
         site.members.review(now)
         self._inquiry.run(now)
-        parts.lane.rank(now)
+        parts.lane.rank()
         parts.demand.run(now)
         parts.lane.run(now)
         parts.news.run(now)
