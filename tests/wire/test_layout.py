@@ -179,6 +179,8 @@ def test_fields_out_of_bounds_are_refused(
 
 
 FILE = ObjectType.FILE
+DEVICE = m.DeviceId("0" * 64)
+DIGEST = m.Digest(first=DEVICE, last=DEVICE, versions=(), is_answer=False)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +213,9 @@ FILE = ObjectType.FILE
         BatchHead(R1, ()),
         GiftHead(R1, NAMES[:1], ((-1, 0, 0),)),
         GiftHead(R1, NAMES[:1], ((1, 1, 1),)),
+        replace(DIGEST, versions=(m.Version(DEVICE, -1, 0),)),
+        replace(DIGEST, versions=(m.Version(DEVICE, 0, 1 << 63),)),
+        replace(DIGEST, versions=(m.Version(m.DeviceId("nobody"), 0, 0),)),
         m.Have(R1, ()),
         m.Have(R1, (2, 1)),
         m.Have(R1, (limits.MAX_CLOSURE_OBJECTS,)),

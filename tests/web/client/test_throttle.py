@@ -62,16 +62,6 @@ async def test_transfers_share_the_rate_whatever_their_size(
     assert 0.9 * least < took < 1.2 * least + BURST_SECONDS
 
 
-async def test_all_long_transfers_go_on_side_by_side(fetcher: Fetcher) -> None:
-    async with serving(answer(200, os.urandom(512 * KIB))) as server:
-        inbox = fetcher.inbox()
-        fetcher.limit(RATE)
-        start(inbox, server.url, 4)
-        first = await finish(inbox, 1)
-        rest = await finish(inbox, 3)
-    assert first > rest  # the first is ahead by what may pass at once
-
-
 async def test_another_rate_holds_at_once(fetcher: Fetcher) -> None:
     async with serving(answer(200, os.urandom(512 * KIB))) as server:
         inbox = fetcher.inbox()
