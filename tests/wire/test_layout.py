@@ -257,3 +257,7 @@ def test_the_longest_messages_fit_a_frame() -> None:
 
 def test_prefixes_begin_as_the_checksum_does() -> None:
     assert m.prefix_of(ObjectName(Checksum("ab" * 32), FILE)) == (FILE, b"\xab" * 8)
+
+
+def test_a_digest_may_say_that_nobody_is_known() -> None:
+    assert decode(encode(DIGEST)) == DIGEST
