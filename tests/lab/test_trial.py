@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.__main__ import even_tree
-from tests.lab.faults import KillBusiest, count_uplink
+from tests.lab.faults import Fault, KillBusiest, count_uplink
 from tests.lab.trial import Plan, run_trial
 from tests.trees import MIB
 
@@ -28,7 +28,8 @@ def test_a_fetcher_that_is_killed_costs_little_more_than_a_copy(
 ) -> None:
     even_tree(tmp_path / "tree", objects=300, size=12 * MIB)
     plan = Plan(devices=4, holders=0, link="40mbit", wan="10mbit")
-    faults = [count_uplink, kill := KillBusiest(0.5)]
+    kill = KillBusiest(0.5)
+    faults: list[Fault] = [count_uplink, kill]
     figures = run_trial(plan, tmp_path, tmp_path / "tree", at=faults)
     assert kill.victim
     assert figures.unfinished == 0
