@@ -176,7 +176,7 @@ class Members:
 
     def begin(self, seconds: float) -> None:
         """Say where we are, within a time, though there is nothing else to say."""
-        self._speak_at = trio.current_time() + random.uniform(0, seconds)  # noqa: S311
+        self._speak_at = trio.current_time() + random.uniform(0, seconds)  # noqa: S311 - only spreads when members speak
         self._wake.set()
 
     def _publish(self) -> None:

@@ -216,8 +216,8 @@ class Roster:
 
     def receive_state(
         self,
-        found: Neighbour,  # noqa: ARG002
-        message: m.Record | m.Digest,  # noqa: ARG002
+        found: Neighbour,  # noqa: ARG002 - for who overrides this
+        message: m.Record | m.Digest,  # noqa: ARG002 - for who overrides this
     ) -> bool:
         """Take what a neighbour says of members; tell whether it may be of use."""
         return False

@@ -108,7 +108,7 @@ class Cost:
 @click.option("--trace", metavar="FILE", help="Write a line for every action.")
 @click.option("--plot", metavar="FILE.png", help="Draw how it went.")
 @json_option
-def sim(  # noqa: PLR0913
+def sim(  # noqa: PLR0913 - one argument an option
     *,
     devices: int,
     holders: int | None,
@@ -133,7 +133,7 @@ def sim(  # noqa: PLR0913
     many copies leave the holder or cross the WAN. The same seed gives the same run.
     """
     if plot is not None:
-        from p2p.cli.plot import check_plot  # noqa: PLC0415
+        from p2p.cli.plot import check_plot  # noqa: PLC0415 - matplotlib is slow to load
 
         check_plot(plot)
     scenario = Scenario(
@@ -156,7 +156,7 @@ def sim(  # noqa: PLR0913
     cost = _run(rehearsal, trace)
     report = make_report(rehearsal)
     if recorder is not None and plot is not None:
-        from p2p.cli.plot import draw  # noqa: PLC0415
+        from p2p.cli.plot import draw  # noqa: PLC0415 - matplotlib is slow to load
 
         recorder.record()
         draw(recorder.history, report, plot)

@@ -294,7 +294,7 @@ class Gossip:
         members: list[DeviceId],
         first: DeviceId,
         last: DeviceId,
-        is_answer: bool,  # noqa: FBT001
+        is_answer: bool,  # noqa: FBT001 - as in the message
     ) -> Digest:
         """Return a digest of these, or of a random run of them if they are many."""
         spare = len(members) - MAX_DIGEST_VERSIONS

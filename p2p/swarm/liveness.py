@@ -1,9 +1,10 @@
 """Who is not worth waiting for: silent, stuck or slow neighbours, and what then.
 
-A giver says something at least five times a second while a request waits: content,
-or STATUS. Who is silent longer is asked for nothing until it speaks, and what it owes
-is asked elsewhere. Who speaks but is much slower than the others keeps one unit, and
-loses even that if somebody else has it.
+A giver says something at least five times a second while a request waits: content, or
+STATUS. Of whom no content comes for longer than is usual here is asked nothing until it
+gives again. Who gives but is much slower than the others keeps one unit. What either
+owes may be asked elsewhere, but is not cancelled: it lapses, for most of it may be on
+its way, and is taken if it comes first.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def _tags() -> Field:
     def pack(value: Any) -> bytes:
         if any(len(tag) != size for tag in value):
             raise RuleError(f"a commit's tag has not {size} bytes")
-        joined: bytes = packed.pack(b"".join(value))  # type: ignore[assignment]
+        joined: bytes = packed.pack(b"".join(value))  # type: ignore[assignment]  # msgpack has no types
         return joined
 
     return Field(f"{packed.label} (commits)", pack, unpack)
