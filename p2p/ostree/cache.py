@@ -6,6 +6,7 @@ they were kept; what another ref names, or what is deployed, is never deleted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,13 +37,14 @@ class Kept:
 
 
 def kept_commits(repo: Repo) -> list[Kept]:
-    """Return what is kept, the oldest first."""
+    """Return what is kept, the oldest first; a ref deleted meanwhile does not count."""
     found = []
     for ref, commit in repo.refs.all(PREFIX):
         remote, _, name = ref.removeprefix(PREFIX).partition("/")
         if name == commit:
-            path = os.path.join(repo.path, "refs", ref)
-            found.append((os.stat(path).st_mtime_ns, Kept(ref, remote, commit)))
+            with contextlib.suppress(FileNotFoundError):
+                since = os.stat(os.path.join(repo.path, "refs", ref)).st_mtime_ns
+                found.append((since, Kept(ref, remote, commit)))
     return [kept for _, kept in sorted(found, key=lambda pair: pair[0])]
 
 

@@ -93,6 +93,15 @@ def test_a_partial_commit_is_not_kept(repo: Repo) -> None:
     assert kept_commits(repo) == []
 
 
+def test_a_ref_that_another_process_deletes_meanwhile_does_not_count(
+    repo: Repo, history: list[Checksum], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = [*repo.refs.all(PREFIX)]
+    repo.refs.delete(RefPath(f"{PREFIX}hub/{history[0]}"))
+    monkeypatch.setattr(type(repo.refs), "all", lambda *_: iter(listed))
+    assert {kept.commit for kept in kept_commits(repo)} == set(history[1:4])
+
+
 def test_refs_of_others_below_the_name_are_left_alone(repo: Repo) -> None:
     other = commit(repo, 1)
     repo.refs.set(RefPath(f"{PREFIX}mine"), other)
