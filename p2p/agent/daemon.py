@@ -85,6 +85,7 @@ class Agent:
         self._share = share
         self._meeting: Meeting | None = None
         self._failure = ""
+        self._is_settling = False
         self._session = trio.CancelScope()
 
     @property
@@ -124,7 +125,9 @@ class Agent:
             stack.callback(self._forget_meeting)
             await self._share_heads(meeting, repo)
             meeting.neighbours.subscribe(self._following.hear)
+            self._is_settling = options.mdns
             await trio.sleep(SETTLE_SECONDS if options.mdns else 0)
+            self._is_settling = False
             await self._following.run(meeting.company)
 
     def _forget_meeting(self) -> None:
@@ -295,6 +298,7 @@ class Agent:
             "device": None if meeting is None else meeting.neighbours.me,
             "port": None if meeting is None else meeting.port,
             "neighbours": 0 if meeting is None else len(meeting.neighbours),
+            "settling": meeting is not None and self._is_settling,
             "branches": branches,
             "deployments": deployments,
             "updates": updates,

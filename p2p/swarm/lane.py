@@ -283,21 +283,28 @@ class Lane:
         """Fetch from our own shards; tell whether we are busy with them."""
         site = self._site
         room = self._room()
-        if not self.ownership.own:
-            return any(not fetch.impatient for fetch in site.fetches.values())
         catalogue = site.catalogue
         is_walking = self._is_walking(now)
         seen = (site.epoch, catalogue.opened, len(catalogue), is_walking)
         is_awake = self._wake is not None and now >= self._wake
-        if room > 0 and (seen != self._dry or is_awake):
+        is_due = room > 0 and self.ownership.is_member
+        if is_due and (seen != self._dry or is_awake):
             needed = self._needed(now)
             if is_walking:
                 needed &= catalogue.metadata
                 self._wake_at([self._began + site.tuning.longest_hush])
-            taken = self._take(self.ownership.own, needed, room, now, impatient=False)
-            if not taken and not self._take_directories(needed, room, now):
+            if not self._take_needed(needed, room, now):
                 self._dry = seen
         return any(not fetch.impatient for fetch in site.fetches.values())
+
+    def _take_needed(self, needed: int, room: int, now: float) -> int:
+        """Fetch from our own shards, or else directories that do not come."""
+        if not needed:
+            self._missing = 0, now
+            return 0
+        own = self.ownership.own
+        taken = self._take(own, needed, room, now, impatient=False)
+        return taken or (self._take_directories(needed, room, now) if own else 0)
 
     def _take_directories(self, needed: int, room: int, now: float) -> int:
         """Fetch directories that do not come, the sooner the fewer come before us.

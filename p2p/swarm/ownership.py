@@ -130,32 +130,46 @@ class Shard:
 class Ownership:
     """Our shards and everybody else's, in the order in which we take them.
 
+    They are worked out when they are asked for: while neighbours have everything nobody
+    asks, however often members come and go.
+
     Attributes:
-        own: shards with objects that nobody above us is known to want.
-        late: all shards, for a device that lost patience.
         is_member: whether we are of a committee.
         place: if not, how many come before us that are not either.
 
     """
 
     def __init__(self, site: Site) -> None:
-        self.own: list[Shard] = []
-        self.late: list[Shard] = []
         self.is_member = True
         self.place = 0
         self._site = site
         self._checked = (-1, 0, 0)
         self._seen: object = None
-        self._ranked: object = None
+        self._ranked: tuple[list[Fetcher], tuple[Checksum, ...], int] = ([], (), 0)
+        self._is_ranked = True
+        self._own: list[Shard] = []
+        self._late: list[Shard] = []
         self._singles = 0
         self._owned: dict[DeviceId, int] = {}
         self._owned_size = -1
 
     def __repr__(self) -> str:
-        return f"<Ownership {len(self.own)} of {len(self.late)} shards>"
+        return f"<Ownership {len(self._own)} of {len(self._late)} shards>"
+
+    @property
+    def own(self) -> list[Shard]:
+        """Shards with objects that nobody above us is known to want."""
+        self._rank_all()
+        return self._own
+
+    @property
+    def late(self) -> list[Shard]:
+        """All shards, for a device that lost patience."""
+        self._rank_all()
+        return self._late
 
     def refresh(self) -> bool:
-        """Rank anew if members, commits or large objects changed; tell whether."""
+        """Take note if members, commits or large objects changed; tell whether."""
         site = self._site
         catalogue = site.catalogue
         checked = (site.membership, site.members.version, catalogue.sized)
@@ -175,12 +189,19 @@ class Ownership:
         if ranked == self._ranked:
             return False
         self._ranked = ranked
-        shards = list(self._rank(committee, commits))
-        own = (shard for shard in shards if len(shard.claimed) < len(commits))
-        self.own = sorted(own, key=Shard.own_order) if self.is_member else []
-        self.late = sorted(shards, key=Shard.late_order)
+        self._is_ranked = False
         self._owned_size = -1
         return True
+
+    def _rank_all(self) -> None:
+        if self._is_ranked:
+            return
+        self._is_ranked = True
+        committee, commits, _ = self._ranked
+        shards = list(self._rank(committee, commits))
+        own = (shard for shard in shards if len(shard.claimed) < len(commits))
+        self._own = sorted(own, key=Shard.own_order) if self.is_member else []
+        self._late = sorted(shards, key=Shard.late_order)
 
     def _candidates(self, commits: tuple[Checksum, ...]) -> tuple[Fetcher, ...]:
         """Return everybody who may fetch, ourselves last."""

@@ -151,6 +151,8 @@ class Trial:
             lambda: [(d.host.name, len(d.peers()), d.log[-500:]) for d in agents],
         )
         until(lambda: all(self._sees_holder(device) for device in self.devices))
+        # Until then nothing is checked, however many are met.
+        until(lambda: not any(device.status()["settling"] for device in agents))
 
     def _sees_holder(self, device: Device) -> bool:
         if not self.holders or len(self.devices) > _ENOUGH_PEERS:
