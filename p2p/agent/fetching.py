@@ -33,11 +33,12 @@ from p2p.swarm import event as e
 from p2p.swarm.gossip import Member
 from p2p.swarm.scheduler import Scheduler
 from p2p.web.client.bulk import (
-    ObjectEvent,
     ObjectFailed,
     ObjectPiece,
     ObjectReceived,
     ObjectRestarted,
+    OriginEvent,
+    OriginPaused,
 )
 from p2p.web.client.origin import Origin
 from p2p.wire import messages as m
@@ -356,7 +357,7 @@ class Fetching:
             for event in await origin.next_events():
                 self._handle_origin(event)
 
-    def _handle_origin(self, event: ObjectEvent) -> None:
+    def _handle_origin(self, event: OriginEvent) -> None:
         match event:
             case ObjectReceived(name, data):
                 form = self._form if name.type is ObjectType.FILE else Form.CANONICAL
@@ -370,6 +371,9 @@ class Fetching:
                 self._drop_stream(name)
                 self._prospects.failed(name, error)
                 self.tell(e.OriginFailed(name, _failure(error)))
+            case OriginPaused(seconds):
+                busy = e.OriginStateChanged(e.OriginState.BUSY, seconds)
+                self.tell(busy)
 
     def _take_piece(self, piece: ObjectPiece) -> None:
         name = piece.name

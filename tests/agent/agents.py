@@ -29,11 +29,13 @@ REFSPEC = f"hub:{REF}"
 class FileOrigin:
     """An archive repository over HTTP; while `away`, every request is refused.
 
-    `pace` makes it a thin link; `served` are the paths, `sent_bytes` of objects.
+    If `busy`, whoever wants directories or content is to come back after so many
+    seconds. `pace` makes it a thin link; `served` are paths, `sent_bytes` of objects.
     """
 
     repo: Repo
     away: bool = False
+    busy: int = 0
     pace: Pace | None = None
     sent_bytes: int = 0
     server: Server | None = None
@@ -48,6 +50,8 @@ class FileOrigin:
         path = Path(self.repo.path, exchange.asked.path.lstrip("/"))
         if self.away:
             await exchange.reply(503, b"")
+        elif self.busy and path.suffix in {".dirtree", ".dirmeta", ".filez"}:
+            await exchange.reply(503, b"", {"Retry-After": str(self.busy)})
         elif path.is_file():
             self.served.append(exchange.asked.path)
             body = path.read_bytes()

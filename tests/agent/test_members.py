@@ -20,7 +20,9 @@ from p2p.ostree.repo import Repo
 from p2p.swarm import action as a
 from p2p.swarm.gossip import Member
 from p2p.wire import messages as m
-from p2p.wire.record import Claim, commit_tag
+from p2p.wire.record import Claim, OriginState, commit_tag
+from tests.agent.agents import agent_config, run, run_origin
+from tests.agent.devices import Publisher
 
 COMMIT = Checksum("ab" * 32)
 LOOPBACK = Choice(only=("lo",))
@@ -189,3 +191,23 @@ async def test_who_lost_its_state_speaks_above_what_others_remember(
             await until(lambda: gossip.seen(one.neighbours.me)[0] == 8)
             epoch = site.path / "one" / "epoch"
             await until(lambda: epoch.read_bytes() == b"8\n")
+
+
+async def test_that_the_origin_wants_a_pause_is_said_to_all(
+    site: Site, tmp_path: Path
+) -> None:
+    publisher = Publisher.create(tmp_path)
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    publisher.commit(tree)
+    async with run_origin(publisher.repo) as origin, site.device("hub") as hub:
+        origin.busy = 30
+        peers = (Target("127.0.0.1", hub.port),)
+        config = agent_config(tmp_path / "device", publisher, origin.url, peers=peers)
+        async with run(config):
+            await until(lambda: any(is_busy(m) for m in hub.neighbours.members.all()))
+
+
+def is_busy(member: Member) -> bool:
+    claim = member.claim
+    return claim.origin is OriginState.BUSY and 25 <= claim.busy_seconds <= 30

@@ -77,7 +77,14 @@ class ObjectFailed(NamedTuple):
     error: Error
 
 
+class OriginPaused(NamedTuple):
+    """The origin wants to be left alone for so many seconds; we do as it says."""
+
+    seconds: float
+
+
 ObjectEvent = ObjectReceived | ObjectPiece | ObjectRestarted | ObjectFailed
+OriginEvent = ObjectEvent | OriginPaused
 
 
 class _Want:
@@ -128,7 +135,7 @@ class Bulk:
         self._asked: set[_Want] = set()
         self._silent = 0
         self._hold_until = 0.0
-        self._out: list[ObjectEvent] = []
+        self._out: list[OriginEvent] = []
         self._template_key: tuple[Mirror, Headers, int] | None = None
         self._request: Request
 
@@ -160,9 +167,11 @@ class Bulk:
         if want.transfer is not None:
             self._inbox.cancel(want.transfer)
             self._end(want, want.transfer)
-        kept = [event for event in self._out if event.name != name]
+        kept: list[OriginEvent] = []
         for event in self._out:
-            if event.name == name and isinstance(event, ObjectReceived | ObjectPiece):
+            if isinstance(event, OriginPaused) or event.name != name:
+                kept.append(event)
+            elif isinstance(event, ObjectReceived | ObjectPiece):
                 self.consumed(len(event.data))
         self._out = kept
         return True
@@ -176,7 +185,7 @@ class Bulk:
         """Report that `size` bytes out of events are dealt with: more may come."""
         self._inbox.consumed(size)
 
-    async def next_events(self) -> list[ObjectEvent]:
+    async def next_events(self) -> list[OriginEvent]:
         """Return what has happened; wait if nothing has.
 
         Raises:
@@ -344,6 +353,7 @@ class Bulk:
             return
         if retry_after is not None and self._mirrors.single:
             self._hold(delay)
+            self._out.append(OriginPaused(delay))
             self._withdraw(lambda waiting: waiting.handle is None)
         keep = resumable and course.mirror is mirror
         self._again(want, delay=delay, resume=transfer if keep else None)

@@ -25,7 +25,7 @@ from p2p.ostree.objects import (
     parse_checksum,
 )
 from p2p.ostree.summary import MAX_SUMMARY_BYTES, parse_summary
-from p2p.web.client.bulk import Bulk, ObjectEvent
+from p2p.web.client.bulk import Bulk, OriginEvent
 from p2p.web.client.credentials import Credentials
 from p2p.web.client.fetch import WINDOW_BYTES, Fetcher
 from p2p.web.client.options import access_of
@@ -123,7 +123,7 @@ class Origin:
         """
         return self._bulk.forget(name)
 
-    async def next_events(self) -> list[ObjectEvent]:
+    async def next_events(self) -> list[OriginEvent]:
         """Return what happened to wanted objects; wait if nothing has.
 
         For one task at a time. Cancelled while it waits, it loses nothing.

@@ -16,6 +16,7 @@ from p2p.web.client.bulk import (
     ObjectPiece,
     ObjectReceived,
     ObjectRestarted,
+    OriginPaused,
 )
 from p2p.web.client.fetch import Fetcher
 from p2p.web.client.intake import PIECE_BYTES
@@ -75,11 +76,17 @@ def open_origin(
     )
 
 
-async def collect(origin: Origin) -> list[ObjectEvent]:
+async def collect(
+    origin: Origin, pauses: list[float] | None = None
+) -> list[ObjectEvent]:
     """Take all events until nothing is wanted any more, consuming as they come."""
     events: list[ObjectEvent] = []
     while origin.wanted or not events:
         for event in await origin.next_events():
+            if isinstance(event, OriginPaused):
+                if pauses is not None:
+                    pauses.append(event.seconds)
+                continue
             events.append(event)
             if isinstance(event, ObjectReceived | ObjectPiece):
                 origin.consumed(len(event.data))

@@ -96,9 +96,10 @@ async def test_retry_after_holds_back_everything(mock_clock: MockClock) -> None:
     made = [make_file(b"%d" % number) for number in range(100)]
     one = Limits(connections=1, host_connections=1)
     events: list[ObjectEvent] = []
+    pauses: list[float] = []
 
     async def take() -> None:
-        events.extend(await collect(origin))
+        events.extend(await collect(origin, pauses))
 
     async with serving(later) as server, Fetcher(one) as fetcher:
         origin = open_origin(fetcher, server.url)
@@ -111,6 +112,7 @@ async def test_retry_after_holds_back_everything(mock_clock: MockClock) -> None:
             assert 1 <= early <= 50
             mock_clock.jump(31)
     assert {type(event) for event in events} == {ObjectReceived}
+    assert set(pauses) == {30}
     assert len(server.asked) == early + 100
 
 
