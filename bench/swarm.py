@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.lab.__main__ import even_tree
 from tests.lab.goodput import measure_goodput
 from tests.lab.lines import Lines
-from tests.lab.meters import cpu_seconds, machine_busy_seconds, read_link
+from tests.lab.meters import cpu_seconds, machine_busy_seconds
 from tests.lab.namespaces import Host, Lab, open_lab
 from tests.lab.site import until
 from tests.lab.trial import Plan, fluid_bound, run_trial
@@ -36,6 +36,8 @@ from tests.trees import MIB
 
 _PORT = "6881"
 _SECONDS = 1800.0
+# Content of a full packet of TCP with timestamps, of its bytes on an Ethernet link.
+_CONTENT_SHARE = 1448 / 1514
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def libtorrent(task: Task, settings: str) -> Result:
             task,
             goodput,
             pids,
+            hosts[0],
             begin=lambda: [_name_peers(p, hosts) for p, _ in peers],
             finish=lambda: [lines.next(_SECONDS) for _, lines in peers],
         )
@@ -123,7 +126,8 @@ def stock(task: Task) -> Result:
             if any(pull.wait(_SECONDS) for pull in pulls):
                 raise RuntimeError("an `ostree pull` failed")
 
-        return _race(task, goodput, [nginx.pid], begin=begin, finish=finish)
+        pids = [nginx.pid]
+        return _race(task, goodput, pids, hosts[0], begin=begin, finish=finish)
 
 
 def _start_nginx(host: Host, root: Path, work: Path) -> subprocess.Popen[str]:
@@ -153,13 +157,14 @@ def _race(
     task: Task,
     goodput: float,
     pids: list[int],
+    holder: Host,
     *,
     begin: Callable[[], object],
     finish: Callable[[], object],
 ) -> Result:
-    """Time what happens between the two; the first process is the holder's."""
+    """Time what happens between the two, and count what leaves the holder."""
     size = sum(p.stat().st_size for p in task.tree.rglob("*") if p.is_file())
-    sent = read_link(pids[0]).sent
+    sent = holder.wire_bytes()
     cpu = sum(map(cpu_seconds, pids))
     busy = machine_busy_seconds()
     began = time.monotonic()
@@ -169,7 +174,7 @@ def _race(
     bound = fluid_bound(task.plan, size, goodput)
     return Result(
         ratio=seconds / bound,
-        copies=(read_link(pids[0]).sent - sent) / size,
+        copies=(holder.wire_bytes() - sent) * _CONTENT_SHARE / size,
         cpu=(sum(map(cpu_seconds, pids)) - cpu) / seconds / 2,
         busy=(machine_busy_seconds() - busy) / seconds / 2,
     )

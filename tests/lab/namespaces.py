@@ -7,6 +7,7 @@ namespaces deletes all. Needs root and iproute2.
 
 import contextlib
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -102,6 +103,15 @@ class Host:
         """How many bytes an interface got so far, headers included."""
         path = f"/sys/class/net/{interface}/statistics/rx_bytes"
         return int(self.run("cat", path))
+
+    def wire_bytes(self) -> int:
+        """How many bytes it sent so far through its limited link, as on a wire.
+
+        An interface counts what the kernel cuts into packets later as one packet with
+        one header; the queue in front of it counts the headers of all.
+        """
+        said = self.run("tc", "-statistics", "-json", "qdisc", "show", "dev", "eth0")
+        return sum(queue["bytes"] for queue in json.loads(said) if queue.get("root"))
 
     def sent_bytes(self, interface: str = "eth0") -> int:
         """How many bytes an interface sent so far, headers included."""

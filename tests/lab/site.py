@@ -314,8 +314,8 @@ class Site:
         return device
 
     def uplink_bytes(self) -> int:
-        """How much came through the uplink so far."""
-        return self.gateway.received_bytes("eth1")
+        """How much came through the uplink so far, as on a wire."""
+        return self.origin.wire_bytes()
 
     def requests(self) -> list[dict[str, Any]]:
         """What the origin was asked for, as `p2p treehub --access-log` writes it."""

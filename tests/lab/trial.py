@@ -23,6 +23,7 @@ from tests.lab.meters import (
     peak_memory,
     read_link,
 )
+from tests.lab.namespaces import Host
 from tests.lab.site import Device, Site, open_site, until
 from tests.pulls import REF, REMOTE
 from tests.trees import MIB
@@ -173,6 +174,7 @@ class Trial:
         cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
         busy = machine_busy_seconds()
         self.uplink_before = read_link(self.site.treehub.pid).sent
+        wire = {host.name: host.wire_bytes() for host in self._givers()}
         self.began = time.monotonic()
         self._release()
         self._wait()
@@ -188,7 +190,14 @@ class Trial:
         figures.memory = max(peak_memory(device.pid) for device in alive)
         moved = {d.host.name: read_link(d.pid) - links[d.host.name] for d in alive}
         self._count(figures, moved)
+        given = {h.name: h.wire_bytes() - wire[h.name] for h in self._givers()}
+        figures.wan_copies = float(given.pop(self.site.origin.name))
+        figures.holder_copies = float(sum(given.values()))
         return figures
+
+    def _givers(self) -> list[Host]:
+        """Return the hosts whose bytes are counted as copies."""
+        return [self.site.origin, *(holder.host for holder in self.holders)]
 
     def _release(self) -> None:
         body = {"refspec": f"{REMOTE}:{REF}"}
@@ -220,9 +229,6 @@ class Trial:
         times = sorted(self.ended.values())
         figures.first = times[0] if times else 0.0
         figures.median = statistics.median(times) if times else 0.0
-        holders = {device.host.name for device in self.holders}
-        figures.holder_copies = float(sum(moved[name].sent for name in holders))
-        figures.wan_copies = float(self.uplink_bytes())
         figures.tail = figures.seconds - self.last_byte
         ended = [name for name in self.ended if name in moved]
         received = sum(moved[name].received for name in ended)
