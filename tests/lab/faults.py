@@ -54,14 +54,16 @@ class KillBusiest:
 
 @dataclass
 class Unplug:
-    """Pull the cable of the last device at a time; nobody is told."""
+    """Pull the cable of the last device at a time; nobody is told, nor waits for it."""
 
     seconds: float
 
     def __call__(self, trial: Trial) -> bool:
         if trial.now() < self.seconds:
             return False
-        trial.devices[-1].host.unplug()
+        host = trial.devices[-1].host
+        host.unplug()
+        trial.lost.add(host.name)
         return True
 
 

@@ -107,6 +107,7 @@ class Trial:
     """A site that is ready to begin.
 
     Attributes:
+        lost: devices that nobody waits for.
         at: what else is to happen, and when: tried again and again until it is true.
 
     """
@@ -120,6 +121,7 @@ class Trial:
     devices: list[Device] = field(default_factory=list)
     others: list[Device] = field(default_factory=list)
     ended: dict[str, float] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     began: float = 0.0
     uplink_before: int = 0
     last_byte: float = 0.0
@@ -184,7 +186,7 @@ class Trial:
         figures.busy = (machine_busy_seconds() - busy) / cores
         alive = [device for device in agents if device.is_running]
         left = {device.host.name for device in self.devices if device in alive}
-        figures.unfinished = len(left - self.ended.keys())
+        figures.unfinished = len(left - self.lost - self.ended.keys())
         spent = sum(cpu_seconds(d.pid) - cpu[d.host.name] for d in alive)
         figures.cpu = spent / cores
         figures.memory = max(peak_memory(device.pid) for device in alive)
@@ -216,7 +218,7 @@ class Trial:
                 if device.has_published(self.commit):
                     self.ended[name] = self.now()
                     del waiting[name]
-                elif not device.is_running:
+                elif name in self.lost or not device.is_running:
                     del waiting[name]
             count = self.uplink_bytes()
             # Polls and keep-alives are no content.
