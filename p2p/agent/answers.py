@@ -232,10 +232,13 @@ class Answers:
                 names = [closure[i] for i in indices if i < len(closure)]
             case m.Have(_, indices):
                 names = [closure[i] for i in indices if i < len(closure)]
-            case m.Units(_, index, bits):
-                if index < len(closure):
-                    had = e.UnitsHad(closure[index], to_set(bits))
-                    self._tell(e.HaveChanged(action.peer, units=(had,)))
+            case m.Units(_, objects):
+                had = [
+                    e.UnitsHad(closure[index], to_set(bits))
+                    for index, bits in objects
+                    if index < len(closure)
+                ]
+                self._tell(e.HaveChanged(action.peer, units=tuple(had)))
                 return
         mapped = action.commit if isinstance(message, m.Map) else None
         self._tell(e.HaveChanged(action.peer, names, mapped=mapped))

@@ -11,6 +11,7 @@ import trio
 from nacl.signing import SigningKey
 
 from p2p import __version__
+from p2p.agent.announcement import Announcement
 from p2p.agent.conversation import Conversation
 from p2p.agent.members import Members, Worth
 from p2p.agent.neighbour import Neighbour
@@ -207,8 +208,9 @@ class Neighbours(Roster):
 
     def announce(self, news: a.AnnounceHave) -> None:
         """Tell whoever watches what came."""
+        announcement = Announcement(news.names, news.arriving)
         for found in self:
-            found.server.announce(news.names, news.arriving)
+            found.server.announce(announcement)
 
     def announce_member(self, news: a.AnnounceMember) -> None:
         """Tell all members what we get, and what we do at the origin."""

@@ -8,10 +8,10 @@ hears how much is queued before them, so that it can tell a queue from a dead de
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 import trio
 
+from p2p.agent.announcement import Announcement
 from p2p.agent.damage import Damage
 from p2p.agent.gifts import Gifts
 from p2p.agent.sharing import SharedCommit, Sharing
@@ -185,36 +185,29 @@ class Server:
         packed = bitmap.pack(sorted(shared.here), len(shared.closure))
         return m.Map(request.request, packed)
 
-    def announce(
-        self, names: Iterable[ObjectName], arriving: Iterable[ObjectName]
-    ) -> None:
-        """Tell the neighbour what came, as far as it watches the commit.
-
-        Of the objects that are arriving, or were, it is told all units.
-        """
+    def announce(self, news: Announcement) -> None:
+        """Tell the neighbour what came, as far as it watches the commit."""
         for number, shared in list(self._watches.items()):
             if not self._session.connection.owes(number):
                 del self._watches[number]
                 continue
-            found = sorted(shared.index[n] for n in names if n in shared.index)
-            if found:
-                self._session.send(m.Have(number, tuple(found)))
-            self._tell_units(number, shared, arriving)
+            self._tell(number, shared, news)
 
     def _tell_arriving(self, number: m.RequestId) -> None:
         """Tell all units behind a map, if this request was answered with one."""
         shared = self._watches.get(number)
         if shared is not None:
-            self._tell_units(number, shared, self._units.scratch.names())
+            news = Announcement((), self._units.scratch.names())
+            self._tell(number, shared, news)
 
-    def _tell_units(
-        self, number: m.RequestId, shared: SharedCommit, names: Iterable[ObjectName]
+    def _tell(
+        self, number: m.RequestId, shared: SharedCommit, news: Announcement
     ) -> None:
-        for name in names:
-            index = shared.index.get(name)
-            if index is not None and index not in shared.here:
-                had = self._units.scratch.bitmap(name)
-                self._session.send(m.Units(number, index, had))
+        numbered = news.within(shared, self._units.scratch)
+        if numbered.indices:
+            self._session.send(m.Have(number, numbered.indices))
+        if numbered.units:
+            self._session.send(m.Units(number, numbered.units))
 
     # -- objects ---------------------------------------------------------------
 

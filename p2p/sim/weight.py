@@ -109,14 +109,17 @@ def _answer_bytes(answer: Answer) -> int:
 
 
 def _have_bytes(have: e.HaveChanged) -> int:
-    units = [
-        _frame(3, 3, _blob(max(had.units.bit_length() - 1, 0) // 8 + 1))
-        for had in have.units
-    ]
-    if not have.names:
-        return sum(units)
-    # Names beside each other are a byte, others two or three.
-    return _frame(3, _blob(2 * len(have.names))) + sum(units)
+    size = 0
+    if have.names:
+        # Names beside each other are a byte, others two or three.
+        size += _frame(3, _blob(2 * len(have.names)))
+    if have.units:
+        maps = [
+            1 + 3 + _blob(max(had.units.bit_length() - 1, 0) // 8 + 1)
+            for had in have.units
+        ]
+        size += _frame(3, 1 if len(maps) < 16 else 3, *maps)
+    return size
 
 
 def _frame(*fields: int) -> int:

@@ -20,10 +20,11 @@ from p2p.wire.bulk import Head, split
 from p2p.wire.exchange import Signal, check_answer, check_map, check_update
 from p2p.wire.frame import FrameReader, Portion
 from p2p.wire.ledger import Ledger
-from p2p.wire.limits import MAX_HAVE_INDICES, MAX_SLICE_BYTES
+from p2p.wire.limits import MAX_SLICE_BYTES
 from p2p.wire.outbox import Outbox
 from p2p.wire.rule import RuleError
 from p2p.wire.session import Side, step
+from p2p.wire.updates import merge_have, merge_units
 
 _Gossip = m.Holdings | m.Record | m.Digest
 _Other = m.Hello | m.Bye | m.Ping | m.Pong | _Gossip | m.Cancel
@@ -248,33 +249,44 @@ class Connection:
         """Queue state about an open request; what already waits is replaced."""
         request = message.request
         exchange = self._owed.find(request)
-        if isinstance(message, m.Have):
-            exchange.move(Signal.UPDATE)
-            self._send_have(exchange.request, message)
-            return
-        body = layout.encode(message)
         if isinstance(message, m.Status):
+            body = layout.encode(message)
             exchange.move(Signal.STATUS)
             self._outbox.put(body, key=("status", request), about=request)
             return
-        check_update(exchange.request, message)
         exchange.move(Signal.UPDATE)
-        key = ("units", request, message.index)
-        self._outbox.put(body, key=key, about=request)
+        if isinstance(message, m.Have):
+            self._send_have(exchange.request, message)
+        else:
+            self._send_units(exchange.request, message)
 
     def _send_have(self, request: m.Request, message: m.Have) -> None:
         key = ("have", request.request)
         waiting = self._outbox.waiting(key)
-        before = waiting.indices if isinstance(waiting, m.Have) else ()
-        merged = sorted({*before, *message.indices})
-        full = MAX_HAVE_INDICES * ((len(merged) - 1) // MAX_HAVE_INDICES)
-        last = m.Have(request.request, tuple(merged[full:]))
-        body = layout.encode(last)
-        check_update(request, last)
-        for start in range(0, full, MAX_HAVE_INDICES):
-            indices = tuple(merged[start : start + MAX_HAVE_INDICES])
-            self._outbox.put(layout.encode(m.Have(request.request, indices)))
-        self._outbox.put(body, key=key, about=request.request, message=last)
+        parts = merge_have(waiting if isinstance(waiting, m.Have) else None, message)
+        bodies = [layout.encode(part) for part in parts]
+        check_update(request, parts[-1])
+        for body in bodies[:-1]:
+            self._outbox.put(body)
+        about = request.request
+        self._outbox.put(bodies[-1], key=key, about=about, message=parts[-1])
+
+    def _send_units(self, request: m.Request, message: m.Units) -> None:
+        number = request.request
+        waiting: list[m.Units] = []
+        while isinstance(
+            found := self._outbox.waiting(("units", number, len(waiting))), m.Units
+        ):
+            waiting.append(found)
+        parts = merge_units(waiting, message)
+        bodies = [layout.encode(part) for part in parts]
+        for part in parts:
+            check_update(request, part)
+        for at, (part, body) in enumerate(zip(parts, bodies, strict=True)):
+            key = ("units", number, at)
+            self._outbox.put(body, key=key, about=number, message=part)
+        for at in range(len(parts), len(waiting)):
+            self._outbox.withdraw(("units", number, at), about=number)
 
     # -- bytes in ------------------------------------------------------------------
 

@@ -254,7 +254,10 @@ def _is_gift(head: GiftHead) -> bool:
 
 def check_update(request: m.Request, update: m.Update) -> None:
     """Raise RuleError unless the update is about the commit that is watched."""
-    last = update.indices[-1] if isinstance(update, m.Have) else update.index
+    if isinstance(update, m.Have):
+        last = update.indices[-1]
+    else:
+        last = max([number for number, _ in update.objects])
     if not isinstance(request, m.Watch) or last >= request.objects:
         raise RuleError(f"{type(update).__name__} of object {last} past the closure")
 

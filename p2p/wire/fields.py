@@ -17,11 +17,12 @@ from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.wire import varint
 from p2p.wire.limits import (
     MAX_CLOSURE_OBJECTS,
+    MAX_OBJECT_UNITS,
     PREFIX_BYTES,
     U32,
     U63,
 )
-from p2p.wire.messages import DeviceId, Prefix, Version
+from p2p.wire.messages import DeviceId, Prefix, UnitMap, Version
 from p2p.wire.rule import RuleError
 
 
@@ -381,21 +382,57 @@ def tokens(limit: int, length: int) -> Field:
     return Field(f"array of {token.label}, 0..{limit}, distinct", pack, unpack)
 
 
-def rows(kind: type[Any], limit: int, columns: dict[str, Field]) -> Field:
-    """Return a field for at most `limit` tuples; unknown trailing items are ignored."""
+def rows(
+    kind: type[Any], limit: int, columns: dict[str, Field], least: int = 0
+) -> Field:
+    """Return a field for `least` to `limit` tuples.
+
+    Unknown items at the end of a tuple are ignored.
+    """
     fields = tuple(columns.values())
 
     def pack(value: Any) -> list[list[object]]:
         return [
             [field.pack(item) for field, item in zip(fields, row, strict=True)]
-            for row in _items(list(value), limit)
+            for row in _items(list(value), limit, least)
         ]
 
     def unpack(value: Any) -> tuple[Any, ...]:
-        return tuple([read_row(kind, fields, row) for row in _items(value, limit)])
+        return tuple(
+            [read_row(kind, fields, row) for row in _items(value, limit, least)]
+        )
 
     inner = ", ".join(f"{name} {field.label}" for name, field in columns.items())
-    return Field(f"array of [{inner}], 0..{limit}", pack, unpack)
+    return Field(f"array of [{inner}], {least}..{limit}", pack, unpack)
+
+
+def unit_maps(limit: int, most: int) -> Field:
+    """Return a field for bitmaps of 1 to `limit` objects, together `most` bytes."""
+    one = {
+        "number": integer(0, MAX_CLOSURE_OBJECTS - 1),
+        "bitmap": blob(1, MAX_OBJECT_UNITS // 8),
+    }
+    table = rows(UnitMap, limit, one, least=1)
+
+    def check(found: Sequence[UnitMap]) -> None:
+        if len({number for number, _ in found}) != len(found):
+            raise RuleError("the same object twice")
+        size = sum([len(bitmap) for _, bitmap in found])
+        if size > most:
+            raise RuleError(f"bitmaps of {size} bytes, not at most {most}")
+
+    def pack(value: Any) -> object:
+        packed = table.pack(value)
+        check(value)
+        return packed
+
+    def unpack(value: Any) -> tuple[UnitMap, ...]:
+        found: tuple[UnitMap, ...] = table.unpack(value)
+        check(found)
+        return found
+
+    label = f"{table.label}, distinct, bitmaps together 1..{most}"
+    return Field(label, pack, unpack)
 
 
 def read_row(kind: type[Any], fields: tuple[Field, ...], row: Any) -> Any:

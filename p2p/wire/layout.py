@@ -68,7 +68,6 @@ class Layout:
 
 _REQUEST = {"request": integer(1, limits.U32)}
 _SIZE = integer(0, limits.U63)
-_INDEX = integer(0, limits.MAX_CLOSURE_OBJECTS - 1)
 _ENCODING = Field(
     "int: 0 as it is, 1 zstd (reserved)",
     integer(0, 0).pack,
@@ -254,7 +253,12 @@ LAYOUTS = (
     Layout(
         0x31,
         m.Units,
-        _REQUEST | {"index": _INDEX, "bitmap": blob(1, limits.MAX_OBJECT_UNITS // 8)},
+        _REQUEST
+        | {
+            "objects": fields.unit_maps(
+                limits.MAX_UNITS_OBJECTS, limits.MAX_UNITS_BYTES
+            )
+        },
     ),
     # Signs of life and gossip: who does not know them loses nothing.
     Layout(

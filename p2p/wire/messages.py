@@ -375,13 +375,23 @@ class Have:
     indices: tuple[int, ...]
 
 
+class UnitMap(NamedTuple):
+    """A large object by its number in the closure, and all its units that are here."""
+
+    number: int
+    bitmap: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Units:
-    """Which units of a large object of a watched commit are here."""
+    """Which units of some large objects of a watched commit are here.
+
+    What is said of an object replaces what was said of it before. The Connection
+    merges and divides them into messages as needed.
+    """
 
     request: RequestId
-    index: int
-    bitmap: bytes
+    objects: tuple[UnitMap, ...]
 
 
 class Given(NamedTuple):

@@ -98,6 +98,11 @@ class Outbox:
         found = self._control.get(key)
         return found.message if found else None
 
+    def withdraw(self, key: Hashable, *, about: int) -> None:
+        """Forget what waits under a key, and is about that request."""
+        self.control_bytes -= len(self._control.pop(key).frame)
+        self._about[about].discard(key)
+
     def put_bulk(self, request: int, pieces: Iterable[bytes]) -> None:
         """Queue the bulk of an answer."""
         views = deque([memoryview(piece) for piece in pieces if piece])

@@ -7,7 +7,8 @@ from p2p.swarm import event as e
 from p2p.wire import messages as m
 from tests.swarm.rig import ANNA, files, number
 
-(NAME,) = files(1)
+NAMES = files(5)
+NAME = NAMES[0]
 
 
 def test_a_cancel_is_of_their_request_with_the_number_of_ours() -> None:
@@ -23,3 +24,14 @@ def test_a_cancel_is_of_their_request_with_the_number_of_ours() -> None:
             ANNA, number(7), e.Outcome.DONE, misses=((NAME, m.Miss.NOT_HAVE),)
         )
     ]
+
+
+def test_units_of_several_objects_are_one_event() -> None:
+    told: list[e.Event] = []
+    answers = Answers(told.append, lambda _: None, Scratch(""))
+    answers.closures[NAME.checksum] = list(NAMES)
+    answers.expect(a.Watch(ANNA, number(7), NAME.checksum), 1)
+    units = m.UnitMap(3, b"\xc0"), m.UnitMap(1, b"\0\x80"), m.UnitMap(5, b"\x80")
+    assert answers.take(ANNA, m.Units(number(1), units))
+    had = e.UnitsHad(NAMES[3], 0b11), e.UnitsHad(NAMES[1], 1 << 8)
+    assert told == [e.HaveChanged(ANNA, units=had)]

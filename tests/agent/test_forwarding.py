@@ -320,8 +320,11 @@ class Watched:
     def told(self) -> list[int]:
         """Return which units Bert says he has, as he said last."""
         last = self.client.last(m.Units)
-        assert last is None or last.index == self.index
-        return [] if last is None else unpack(last.bitmap)
+        if last is None:
+            return []
+        (found,) = last.objects
+        assert found.number == self.index
+        return unpack(found.bitmap)
 
 
 @asynccontextmanager

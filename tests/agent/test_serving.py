@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from p2p.agent.meeting import Meeting
+from p2p.agent.scratch import Page
 from p2p.agent.sharing import SharedCommit
 from p2p.deploy.tree import TreeDeployer
 from p2p.net.identity import open_identity
@@ -323,6 +324,33 @@ async def test_a_watcher_hears_what_comes_of_a_partial_commit(
         meeting.neighbours.announce(news)
         have = await client.wait_for(m.Have)
         assert have.indices == (3, 5)
+
+
+async def test_a_watcher_hears_of_all_arriving_objects_at_once(
+    tmp_path: Path, publisher: Publisher, commit: Checksum
+) -> None:
+    async with (
+        sharing(publisher.repo) as meeting,
+        client_of(meeting, tmp_path) as client,
+    ):
+        closure = names_of(meeting, commit)
+        index = {name: at for at, name in enumerate(closure)}
+        partial = SharedCommit(commit, m.Held.PARTIAL, closure, index, {0})
+        meeting.sharing.add(partial)
+        scratch = meeting.company.scratch
+        page = Page(9 * UNIT_BYTES, 0, bytes(9 * 32), bytes(32), bytes(64))
+        for name in (closure[0], closure[5], closure[3]):
+            scratch.add_page(name, page)
+        scratch.write(closure[5], 8, b"unit")
+        expected = m.UnitMap(3, b"\0"), m.UnitMap(5, b"\0\x80")
+        await client.ask(m.Map, lambda n: m.Watch(n, commit, len(closure)))
+        assert (await client.wait_for(m.Units)).objects == expected
+        client.heard.clear()
+        scratch.write(closure[3], 0, b"unit")
+        news = AnnounceHave((), (closure[3], STRANGE, closure[0]))
+        meeting.neighbours.announce(news)
+        told = await client.wait_for(m.Units)
+        assert told.objects == (m.UnitMap(3, b"\x80"),)
 
 
 async def test_an_unfinished_commit_is_not_watched_and_giving_once_is_for_later(

@@ -187,7 +187,8 @@ class HasTooManyUnits(Partial):
         yield from super().say(session, message)
         if isinstance(message, m.Map):
             (watch,) = (w for w in self.told(m.Watch) if w.request == message.request)
-            session.shout(m.Units(message.request, watch.objects, b"\xff"))
+            units = m.UnitMap(watch.objects, b"\xff"), m.UnitMap(0, b"\xff")
+            session.shout(m.Units(message.request, units))
 
 
 @pytest.mark.parametrize("kind", [LongMap, HugeMap, HasTooMuch, HasTooManyUnits])

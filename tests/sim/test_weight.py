@@ -106,7 +106,16 @@ def answer(*events: e.Event, request: int = 9) -> Answer:
         ),
         (
             e.HaveChanged(PEER, (), (e.UnitsHad(NAMES[0], 1 << 3 | 1 << 30),)),
-            m.Units(number(300), 1000, bytes(4)),
+            m.Units(number(300), (m.UnitMap(1000, bytes(4)),)),
+        ),
+        (
+            e.HaveChanged(
+                PEER, (), tuple(e.UnitsHad(name, 1 << 2000) for name in NAMES[:40])
+            ),
+            m.Units(
+                number(300),
+                tuple(m.UnitMap(1000 + at, bytes(251)) for at in range(40)),
+            ),
         ),
         (
             e.HaveChanged(PEER, NAMES[:40]),

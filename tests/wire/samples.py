@@ -255,7 +255,18 @@ others = st.one_of(
     st.builds(m.Cancel, ids),
     st.builds(m.Have, ids, ascending(20, 1)),
     st.builds(
-        m.Units, ids, numbers(limits.MAX_CLOSURE_OBJECTS - 1), st.binary(min_size=1)
+        m.Units,
+        ids,
+        st.lists(
+            st.builds(
+                m.UnitMap,
+                numbers(limits.MAX_CLOSURE_OBJECTS - 1),
+                st.binary(min_size=1),
+            ),
+            min_size=1,
+            max_size=5,
+            unique_by=lambda found: found.number,
+        ).map(tuple),
     ),
     st.builds(m.Status, ids, numbers(limits.U63), numbers(limits.U63)),
 )

@@ -470,6 +470,10 @@ def test_status_that_waits_is_dropped_with_its_request() -> None:
 # -- watching --------------------------------------------------------------------------
 
 
+def units(*objects: tuple[int, bytes]) -> m.Units:
+    return m.Units(R1, tuple(m.UnitMap(*found) for found in objects))
+
+
 def watching() -> ConnectionPair:
     pair = ConnectionPair()
     pair.open(REQUESTS["WATCH"])
@@ -480,7 +484,7 @@ def watching() -> ConnectionPair:
 def test_updates_follow_the_map_until_cancel() -> None:
     pair = watching()
     pair.send(pair.acceptor, m.Have(R1, (1, 3, 10)))
-    pair.send(pair.acceptor, m.Units(R1, 4, b"\xc0"))
+    pair.send(pair.acceptor, units((4, b"\xc0"), (10, b"\x80")))
     pair.send(pair.dialler, m.Cancel(R1))
     assert pair.carry(pair.acceptor) == [m.Cancelled(R1)]
     assert not pair.dialler.asked
@@ -525,7 +529,9 @@ def test_updates_before_the_map_are_refused() -> None:
         feed(pair.dialler, frame(m.Have(R1, (1,))))
 
 
-@pytest.mark.parametrize("update", [m.Have(R1, (11,)), m.Units(R1, 11, b"\x80")])
+@pytest.mark.parametrize(
+    "update", [m.Have(R1, (11,)), units((11, b"\x80"), (3, b"\x80"))]
+)
 def test_updates_stay_within_the_closure(update: m.Update) -> None:
     pair = watching()
     with pytest.raises(LocalProtocolError, match="past the closure"):
@@ -544,12 +550,12 @@ def test_updates_belong_to_a_watch() -> None:
 def test_updates_that_wait_are_merged() -> None:
     pair = watching()
     pair.acceptor.send(m.Have(R1, (2, 5)))
-    pair.acceptor.send(m.Units(R1, 7, b"\x80"))
+    pair.acceptor.send(units((7, b"\x80"), (4, b"\x80")))
     pair.acceptor.send(m.Have(R1, (1, 5)))
-    pair.acceptor.send(m.Units(R1, 7, b"\xc0"))
+    pair.acceptor.send(units((7, b"\xc0"), (2, b"\x40")))
     assert pair.carry(pair.acceptor) == [
         m.Have(R1, (1, 2, 5)),
-        m.Units(R1, 7, b"\xc0"),
+        units((2, b"\x40"), (4, b"\x80"), (7, b"\xc0")),
     ]
 
 
@@ -568,8 +574,69 @@ def test_updates_too_many_for_one_message_are_divided() -> None:
     assert list(map(len, found)) == [most, most, most]
 
 
+LONG = b"\xff" * (limits.MAX_OBJECT_UNITS // 8)
+"""The bitmap of the largest object; six of them fill a message."""
+
+
+def in_parts(*updates: m.Units) -> list[m.Units]:
+    """Return what comes of updates that wait together."""
+    pair = watching()
+    for update in updates:
+        pair.acceptor.send(update)
+    return [event for event in pair.carry(pair.acceptor) if isinstance(event, m.Units)]
+
+
+def test_units_of_too_many_objects_for_one_message_are_divided() -> None:
+    first, second = in_parts(units(*((index, LONG) for index in range(8))))
+    assert [found.number for found in first.objects] == [0, 1, 2, 3, 4, 5]
+    assert [found.number for found in second.objects] == [6, 7]
+    pair = ConnectionPair()
+    most = limits.MAX_UNITS_OBJECTS
+    pair.open(m.Watch(R1, COMMIT, most + 1))
+    pair.send(pair.acceptor, m.Map(R1))
+    many = units(*((index, b"\x80") for index in range(most + 1)))
+    pair.acceptor.send(many)
+    events = pair.carry(pair.acceptor)
+    found = [event.objects for event in events if isinstance(event, m.Units)]
+    assert [*map(len, found)] == [most, 1]
+    assert found[0] + found[1] == many.objects
+
+
+def test_divided_units_that_wait_are_replaced_too() -> None:
+    many = units(*((index, LONG) for index in range(8)))
+    # Each waiting for itself, they would be more than may wait.
+    assert len(in_parts(*[many] * 9)) == 2
+    (shrunk,) = in_parts(many, units(*((index, b"\x80") for index in range(2, 8))))
+    assert [len(found.bitmap) for found in shrunk.objects] == [8192, 8192, *[1] * 6]
+
+
+def test_what_is_withdrawn_is_not_behind_the_answer_that_follows() -> None:
+    pair = watching()
+    pair.send(pair.dialler, m.GetUnit(m.RequestId(2), NAMES[0], 0, 1))
+    pair.acceptor.send(units(*((index, b"\x80") for index in range(11))))
+    pair.acceptor.send(units((10, b"\0")))
+    pair.acceptor.send(m.NotHave(m.RequestId(2)))
+    pair.acceptor.send(units(*((index, LONG) for index in range(10))))
+    first, answer, second = pair.carry(pair.acceptor)
+    assert isinstance(first, m.Units)
+    assert first.objects[0] == (10, b"\0")
+    assert isinstance(answer, m.NotHave)
+    assert isinstance(second, m.Units)
+    assert len(first.objects) + len(second.objects) == 11
+
+
+def test_divided_units_are_dropped_when_the_watch_ends() -> None:
+    pair = watching()
+    pair.acceptor.send(units(*((index, LONG) for index in range(8))))
+    pair.acceptor.send(units(*((index, b"\x80") for index in range(8))))
+    pair.send(pair.dialler, m.Cancel(R1))
+    assert pair.carry(pair.acceptor) == [m.Cancelled(R1)]
+
+
 def test_an_update_must_name_objects() -> None:
     pair = watching()
+    with pytest.raises(LocalProtocolError):
+        pair.acceptor.send(units())
     for indices in ((), (-1,)):
         with pytest.raises(LocalProtocolError):
             pair.acceptor.send(m.Have(R1, indices))
@@ -579,7 +646,7 @@ def test_an_update_must_name_objects() -> None:
 def test_updates_that_wait_are_dropped_when_the_watch_ends() -> None:
     pair = watching()
     pair.acceptor.send(m.Have(R1, (1,)))
-    pair.acceptor.send(m.Units(R1, 7, b"\x80"))
+    pair.acceptor.send(units((7, b"\x80")))
     pair.send(pair.dialler, m.Cancel(R1))
     assert pair.carry(pair.acceptor) == [m.Cancelled(R1)]
 

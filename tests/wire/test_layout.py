@@ -34,6 +34,10 @@ def body(message: layout.Plain, **changed: Any) -> bytes:
     return packed
 
 
+def unit_maps(count: int, size: int) -> tuple[m.UnitMap, ...]:
+    return tuple(m.UnitMap(index, bytes(size)) for index in range(count))
+
+
 def test_every_message_has_a_layout_and_every_field_its_place() -> None:
     plain = {kind for kind in get_args(m.Message) if kind not in get_args(m.BulkAnswer)}
     assert set(BY_CLASS) == plain | set(get_args(Head))
@@ -220,7 +224,13 @@ DIGEST = m.Digest(first=DEVICE, last=DEVICE, versions=(), is_answer=False)
         m.Have(R1, (2, 1)),
         m.Have(R1, (limits.MAX_CLOSURE_OBJECTS,)),
         m.Have(R1, tuple(range(limits.MAX_HAVE_INDICES + 1))),
-        m.Units(R1, 0, b""),
+        m.Units(R1, ()),
+        m.Units(R1, (m.UnitMap(0, b""),)),
+        m.Units(R1, (m.UnitMap(limits.MAX_CLOSURE_OBJECTS, b"\x80"),)),
+        m.Units(R1, (m.UnitMap(0, b"\x80"), m.UnitMap(0, b"\x40"))),
+        m.Units(R1, unit_maps(6, limits.MAX_OBJECT_UNITS // 8 + 1)),
+        m.Units(R1, unit_maps(7, limits.MAX_OBJECT_UNITS // 8)),
+        m.Units(R1, unit_maps(limits.MAX_UNITS_OBJECTS + 1, 1)),
         m.Holdings((m.HeldCommit(COMMIT, m.Held.COMPLETE),) * 65),
     ],
 )
@@ -245,7 +255,14 @@ def test_the_longest_messages_fit_a_frame() -> None:
         GiftHead(R1, names, ((1, 0, 1),) * len(names)),
         replace(HASHES, hashes=bytes(32 * limits.MAX_PAGE_HASHES)),
         m.Have(R1, tuple(range(0, limits.MAX_HAVE_INDICES * 900, 900))),
-        m.Units(R1, 0, bytes(limits.MAX_OBJECT_UNITS // 8)),
+        m.Units(R1, unit_maps(6, limits.MAX_OBJECT_UNITS // 8)),
+        m.Units(
+            R1,
+            unit_maps(
+                limits.MAX_UNITS_OBJECTS,
+                limits.MAX_UNITS_BYTES // limits.MAX_UNITS_OBJECTS,
+            ),
+        ),
         m.Holdings(
             (m.HeldCommit(COMMIT, m.Held.COMPLETE),) * limits.MAX_HELD_COMMITS,
             (m.HeldRef("r" * 255, "c" * 255, COMMIT),) * limits.MAX_HELD_REFS,

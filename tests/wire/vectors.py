@@ -111,7 +111,8 @@ def _messages() -> list[layout.Plain]:
         assert not isinstance(refusal, m.BulkAnswer)
         found.append(refusal)
     found += [m.Cancelled(R1), m.Elsewhere(R1, DEVICE)]
-    found += [m.Have(R1, (1, 3, 200)), m.Units(R1, 4, b"\xc0")]
+    units = m.UnitMap(4, b"\xc0"), m.UnitMap(200, b"\0\x20")
+    found += [m.Have(R1, (1, 3, 200)), m.Units(R1, units)]
     found += [m.Status(R1, 1_000_000, 9_570_000), RECORD]
     digest = STATE["DIGEST"]
     assert isinstance(digest, m.Digest)
