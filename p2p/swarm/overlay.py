@@ -42,8 +42,10 @@ MOST_STRANGERS = 64
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
 REFUSED_SECONDS = 15.0
-# After a refusal the next choice waits, twice as long each time.
+# After a refusal the next choice waits, twice as long each time, but not for long:
+# somebody else has room, for on average a device has fewer than the most.
 CHOOSE_AGAIN_SECONDS = 0.25
+MAX_CHOOSE_AGAIN_SECONDS = 4.0
 
 
 class End(Enum):
@@ -186,7 +188,8 @@ class Overlay:
         """Note that dialling is over and how it went, sessions that came of it too."""
         if end is End.REFUSED:
             self._choose_after = now + self._choose_pause
-            self._choose_pause = min(self._choose_pause * 2, MAX_RETRY_SECONDS)
+            pause = min(self._choose_pause * 2, MAX_CHOOSE_AGAIN_SECONDS)
+            self._choose_pause = pause
         elif end is End.MET:
             self._choose_pause = CHOOSE_AGAIN_SECONDS
         candidate = self._candidates.get(who)

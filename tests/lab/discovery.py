@@ -111,14 +111,15 @@ class Discovered:
         agents: how many there were.
         found: seconds until the last one knew all others.
         median: the same until half of them did.
-        met: seconds until the last session came up that was still there at the end.
-        packets: the most packets that a host received until then.
+        packets: the most packets that a host received until its agent did.
         mean_packets: the mean of all hosts.
+        settled: seconds until each had sessions enough, and all were of one site.
+        met: seconds until the last session came up that was still there at the end.
         fewest, most, mean: sessions of an agent in the end.
         parts: into how many parts the sessions leave the site; 1 is one site.
         memory: the largest agent's resident memory.
-        cpu: seconds of a processor that an agent used until then, on average.
-        busy: the processors' time of everything, as a share of the machine's.
+        cpu: seconds of a processor that an agent used until all settled, on average.
+        busy: the processors' time of everything until then, as a share of them all.
         idle_cpu: share of a processor that an agent uses afterwards, on average.
         idle_packets: packets a second that a host receives afterwards, on average.
 
@@ -127,9 +128,10 @@ class Discovered:
     agents: int
     found: float
     median: float
-    met: float
     packets: int
     mean_packets: float
+    settled: float
+    met: float
     fewest: int
     most: int
     mean: float
@@ -147,6 +149,7 @@ class _Watch:
 
     devices: list[str]
     found: dict[int, float] = field(default_factory=dict)
+    packets: dict[int, int] = field(default_factory=dict)
     peers: dict[int, Any] = field(default_factory=dict)
     met: float = 0.0
 
@@ -196,7 +199,6 @@ def _measure(lab: Lab, agents: list[Agent], seconds: float, idle: float) -> Disc
             raise TimeoutError(f"only {len(watch.found)} know all others")
         time.sleep(LOOK_AGAIN_SECONDS)
         _look(watch, agents, began)
-    packets = [agent.packets() - agent.before for agent in agents]
     took = time.monotonic() - began
     cpu, busy = _cpu(agents) - cpu, machine_busy_seconds() - busy
     degrees = [len(watch.peers[number]["peers"]) for number in range(len(agents))]
@@ -205,9 +207,10 @@ def _measure(lab: Lab, agents: list[Agent], seconds: float, idle: float) -> Disc
         agents=len(agents),
         found=round(max(watch.found.values()), 2),
         median=round(statistics.median(watch.found.values()), 2),
+        packets=max(watch.packets.values()),
+        mean_packets=round(statistics.mean(watch.packets.values())),
+        settled=round(took, 2),
         met=round(watch.met, 2),
-        packets=max(packets),
-        mean_packets=round(statistics.mean(packets)),
         fewest=min(degrees),
         most=max(degrees),
         mean=round(statistics.mean(degrees), 1),
@@ -231,6 +234,7 @@ def _look(watch: _Watch, agents: list[Agent], began: float) -> None:
         watch.peers[number] = peers
         if number not in watch.found and len(peers["known"]) == len(agents) - 1:
             watch.found[number] = now - min(one["seconds"] for one in peers["known"])
+            watch.packets[number] = agent.packets() - agent.before
         since = min((one["seconds"] for one in peers["peers"]), default=now)
         watch.met = max(watch.met, now - since)
 
