@@ -26,7 +26,6 @@ _REQUEST_TYPES = (
     m.GetUnit,
     m.GetHashes,
     m.Watch,
-    m.Take,
 )
 # Whoever says so does not want to be dialled again soon.
 _ENOUGH = (m.Farewell.OVERLOADED, m.Farewell.IDLE)

@@ -30,7 +30,6 @@ class Member:
         origin: whether it may fetch from the origin.
         origin_until: if that is BUSY, until when; afterwards it is OK.
         active: what it fetches, and how many bytes of it came.
-        done: what it lacks nothing of, as in its claim.
         heard: when it said so.
         lost: when its session to us ended, None if it is up or never was.
         progressed: when it last got something we need.
@@ -47,7 +46,6 @@ class Member:
     origin: OriginState = OriginState.OK
     origin_until: float = 0.0
     active: dict[Lease, int] = field(default_factory=dict)
-    done: bytes = b""
     heard: float = 0.0
     lost: float | None = None
     progressed: float = 0.0
@@ -129,7 +127,6 @@ class Members:
         member.origin = claim.origin
         member.origin_until = now - age + claim.busy_seconds
         member.active = dict(claim.active)
-        member.done = claim.done
         member.heard = max(member.heard, now - age)
         member.is_counted_on = now < member.silent_at(self._suspicion)
         if before != _standing(member):

@@ -11,13 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
-from p2p.ostree.objects import Checksum, ObjectName
+from p2p.ostree.objects import Checksum
 from p2p.wire.messages import (
     Batch,
     BulkAnswer,
     CommitData,
-    Gift,
-    Given,
     Map,
     Miss,
     RequestId,
@@ -83,22 +81,7 @@ class MapHead:
         return self.bitmap_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class GiftHead:
-    """What is given: names, and for each (size of the object, offset, length)."""
-
-    request: RequestId
-    names: tuple[ObjectName, ...]
-    spans: tuple[tuple[int, int, int], ...]
-    encoding: int = 0
-
-    @property
-    def bulk_bytes(self) -> int:
-        """How much bulk follows."""
-        return sum([length for _, _, length in self.spans])
-
-
-Head = CommitDataHead | BatchHead | UnitHead | MapHead | GiftHead
+Head = CommitDataHead | BatchHead | UnitHead | MapHead
 
 
 def split(answer: BulkAnswer) -> tuple[Head, list[bytes]]:
@@ -121,10 +104,6 @@ def split(answer: BulkAnswer) -> tuple[Head, list[bytes]]:
             return UnitHead(request, len(data)), [data]
         case Map(bitmap=bitmap):
             return MapHead(request, len(bitmap or b"")), [bitmap or b""]
-        case Gift(given=given):
-            names = tuple([gift.name for gift in given])
-            spans = tuple([(g.size, g.offset, len(g.data)) for g in given])
-            return GiftHead(request, names, spans), [gift.data for gift in given]
     assert_never(answer)
 
 
@@ -144,12 +123,6 @@ def join(head: Head, data: bytearray) -> BulkAnswer:
             return Unit(request, bytes(data))
         case MapHead(request, size):
             return Map(request, bytes(data) if size else None)
-        case GiftHead(request, names, spans):
-            pieces = _cut(data, [length for _, _, length in spans])
-            rows = zip(names, spans, pieces, strict=True)
-            return Gift(
-                request, tuple([Given(n, s[0], s[1], piece) for n, s, piece in rows])
-            )
     assert_never(head)
 
 

@@ -70,13 +70,6 @@ class Connection:
         return self.ours is Side.OPEN and self.theirs is Side.OPEN
 
     @property
-    def abilities(self) -> frozenset[str]:
-        """What both sides offered."""
-        if self.hello is None or self.peer is None:
-            return frozenset()
-        return self.hello.abilities & self.peer.abilities
-
-    @property
     def has_output(self) -> bool:
         """Tell whether `data_to_send` has something."""
         return bool(self._outbox)
@@ -217,7 +210,6 @@ class Connection:
                 assert_never(message)
 
     def _send_request(self, request: m.Request) -> None:
-        self._check_ability(request)
         body = layout.encode(request)
         self._asked.open(request)
         self._issued = max(self._issued, request.request)
@@ -382,7 +374,6 @@ class Connection:
         self._outbox.put(layout.encode(pong), key="pong", message=pong)
 
     def _receive_request(self, request: m.Request) -> None:
-        self._check_ability(request)
         self._owed.open(request)
 
     def _receive_cancel(self, message: m.Cancel) -> m.Message | None:
@@ -428,10 +419,6 @@ class Connection:
     def _check_dial(self, hello: m.Hello, other: m.Hello | None) -> None:
         if other is not None and bool(hello.dial) is bool(other.dial):
             raise RuleError("exactly one side dials")
-
-    def _check_ability(self, request: m.Request) -> None:
-        if isinstance(request, m.Take) and m.ABILITY_TAKE not in self.abilities:
-            raise RuleError("TAKE was not offered by both sides")
 
     def _end(self) -> None:
         self._asked.clear()

@@ -18,14 +18,12 @@ from p2p.wire import messages as m
 from p2p.wire.bulk import (
     BatchHead,
     CommitDataHead,
-    GiftHead,
     Head,
     MapHead,
     UnitHead,
     join,
 )
 from p2p.wire.hashes import unit_count
-from p2p.wire.limits import LARGE_OBJECT_BYTES, UNIT_BYTES
 from p2p.wire.rule import RuleError
 
 
@@ -230,8 +228,6 @@ def _fits(request: m.Request, answer: Head | m.Sizes | m.Hashes) -> bool:
             return _is_page(request, answer)
         case m.Watch(objects=objects), MapHead(bitmap_bytes=size):
             return size in {0, bitmap.size(objects)}
-        case m.Take(max_bytes=most), GiftHead():
-            return _is_gift(answer) and answer.bulk_bytes <= most
     return False
 
 
@@ -241,14 +237,6 @@ def _is_page(request: m.GetHashes, page: m.Hashes) -> bool:
         page.first == request.first
         and count <= request.count
         and page.first + count <= unit_count(page.size)
-    )
-
-
-def _is_gift(head: GiftHead) -> bool:
-    return len(head.names) == len(head.spans) and all(
-        (offset == 0 and length == size <= LARGE_OBJECT_BYTES)
-        or 0 < length <= UNIT_BYTES
-        for size, offset, length in head.spans
     )
 
 

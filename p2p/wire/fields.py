@@ -291,40 +291,16 @@ def versions(limit: int) -> Field:
     return Field(f"bin 48 x 0..{limit} (versions)", pack, unpack)
 
 
-_SPAN = struct.Struct(">QQI")
-
-
-def spans(limit: int) -> Field:
-    """Return a field for (size, offset, length), 64, 64 and 32 bits big-endian."""
-
-    def pack(value: Any) -> bytes:
-        try:
-            packed = b"".join([_SPAN.pack(*span) for span in value])
-        except struct.error:
-            raise RuleError("a span is not three unsigned integers") from None
-        unpack(packed)
-        return packed
-
-    def unpack(value: Any) -> tuple[tuple[int, int, int], ...]:
-        _check_entries(value, _SPAN.size, limit)
-        found = tuple([(s, o, n) for s, o, n in _SPAN.iter_unpack(value)])
-        if any(size > U63 or offset + length > size for size, offset, length in found):
-            raise RuleError("a span past the end of its object")
-        return found
-
-    return Field(f"bin 20 x 1..{limit} (spans)", pack, unpack)
-
-
 # -- lists -------------------------------------------------------------------------
 
 
-def indices(limit: int, least: int) -> Field:
+def indices(limit: int) -> Field:
     """Return a field for ascending closure indices, as varints of their distances."""
 
     def check(found: tuple[int, ...]) -> None:
-        if not least <= len(found) <= limit:
-            raise RuleError(f"{len(found)} indices, not {least} to {limit}")
-        if found and found[-1] >= MAX_CLOSURE_OBJECTS:
+        if not 1 <= len(found) <= limit:
+            raise RuleError(f"{len(found)} indices, not 1 to {limit}")
+        if found[-1] >= MAX_CLOSURE_OBJECTS:
             raise RuleError(f"index {found[-1]}")
 
     def pack(value: Any) -> bytes:
@@ -339,7 +315,7 @@ def indices(limit: int, least: int) -> Field:
         check(found)
         return found
 
-    return Field(f"bin, varints x {least}..{limit} (indices)", pack, unpack)
+    return Field(f"bin, varints x 1..{limit} (indices)", pack, unpack)
 
 
 def _items(value: Any, limit: int, least: int = 0) -> list[Any]:

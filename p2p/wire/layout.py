@@ -18,7 +18,6 @@ from p2p.wire.bulk import (
     NO_COMMITMETA,
     BatchHead,
     CommitDataHead,
-    GiftHead,
     Head,
     MapHead,
     UnitHead,
@@ -75,7 +74,6 @@ _ENCODING = Field(
 )
 _U32 = integer(0, limits.U32)
 _U16 = integer(0, limits.U16)
-_MAX_BYTES = integer(1, limits.MAX_BATCH_BYTES)
 _REF = {
     "ref": text(limits.MAX_REF_BYTES, 1),
     "collection": text(limits.MAX_REF_BYTES),
@@ -134,7 +132,10 @@ LAYOUTS = (
         0x13,
         m.Want,
         _REQUEST
-        | {"max_bytes": _MAX_BYTES, "names": fields.names(limits.MAX_BATCH_OBJECTS)},
+        | {
+            "max_bytes": integer(1, limits.MAX_BATCH_BYTES),
+            "names": fields.names(limits.MAX_BATCH_OBJECTS),
+        },
     ),
     Layout(
         0x14,
@@ -163,16 +164,6 @@ LAYOUTS = (
         | {
             "commit": fields.CHECKSUM,
             "objects": integer(1, limits.MAX_CLOSURE_OBJECTS),
-        },
-    ),
-    Layout(
-        0x17,
-        m.Take,
-        _REQUEST
-        | {
-            "commit": fields.CHECKSUM,
-            "max_bytes": _MAX_BYTES,
-            "exclude": fields.indices(limits.MAX_EXCLUDED, 0),
         },
     ),
     Layout(0x18, m.Cancel, _REQUEST),
@@ -221,16 +212,6 @@ LAYOUTS = (
         MapHead,
         _REQUEST | {"bitmap_bytes": integer(0, limits.MAX_CLOSURE_OBJECTS // 8)},
     ),
-    Layout(
-        0x26,
-        GiftHead,
-        _REQUEST
-        | {
-            "names": fields.names(limits.MAX_BATCH_OBJECTS),
-            "spans": fields.spans(limits.MAX_BATCH_OBJECTS),
-            "encoding": _ENCODING,
-        },
-    ),
     Layout(0x28, m.NotHave, _REQUEST),
     Layout(
         0x29,
@@ -248,7 +229,7 @@ LAYOUTS = (
     Layout(
         0x30,
         m.Have,
-        _REQUEST | {"indices": fields.indices(limits.MAX_HAVE_INDICES, 1)},
+        _REQUEST | {"indices": fields.indices(limits.MAX_HAVE_INDICES)},
     ),
     Layout(
         0x31,

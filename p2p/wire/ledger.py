@@ -19,8 +19,6 @@ def cost(request: m.Request) -> int:
             return len(prefixes)
         case m.GetHashes(count=count):
             return count
-        case m.Take(exclude=exclude):
-            return 1 + len(exclude)
         case _:
             return 1
 

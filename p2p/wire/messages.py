@@ -24,13 +24,6 @@ ALPN = "ostree-p2p/1"
 
 MINOR_VERSION = 0
 
-ABILITY_TAKE = "take"
-"""Offered by both sides: TAKE may be sent."""
-
-ABILITY_ZSTD = "zstd"
-"""Reserved: this version neither offers it nor understands compressed bulk."""
-
-
 # -- the session -------------------------------------------------------------------
 
 
@@ -264,21 +257,6 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """Asks for a unit of the giver's choice: GIFT; open TAKEs are its credit.
-
-    Attributes:
-        exclude: closure indices, ascending, that the taker has under way elsewhere.
-
-    """
-
-    request: RequestId
-    commit: Checksum
-    max_bytes: int
-    exclude: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Cancel:
     """Withdraws a request of the sender; its terminal answer still comes."""
 
@@ -394,23 +372,6 @@ class Units:
     objects: tuple[UnitMap, ...]
 
 
-class Given(NamedTuple):
-    """A whole object (`offset` 0, all `size` bytes), or one unit of a large one."""
-
-    name: ObjectName
-    size: int
-    offset: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Gift:
-    """What the giver chose for a TAKE."""
-
-    request: RequestId
-    given: tuple[Given, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class NotHave:
     """Terminal: it is not here."""
@@ -471,10 +432,10 @@ class Status:
     rate: int
 
 
-Request = GetHead | GetCommit | Ask | Want | GetUnit | GetHashes | Watch | Take
+Request = GetHead | GetCommit | Ask | Want | GetUnit | GetHashes | Watch
 """Opens an exchange."""
 
-BulkAnswer = CommitData | Batch | Unit | Map | Gift
+BulkAnswer = CommitData | Batch | Unit | Map
 """Carries content outside MessagePack."""
 
 PlainAnswer = Sizes | Hashes | NotHave | Rejected | Cancelled | Elsewhere | Busy

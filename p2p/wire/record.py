@@ -72,8 +72,6 @@ class Claim:
         complete: commits it has and shares.
         origin: whether it may fetch from the origin.
         busy_seconds: if that is BUSY, for how long from now.
-        done: which leases hold nothing more that it lacks of what it wants, a bit for
-            each first byte of a checksum as in `bitmap`; or empty for none.
         active: what it fetches now, the longest first.
 
     """
@@ -83,7 +81,6 @@ class Claim:
     complete: tuple[CommitTag, ...] = ()
     origin: OriginState = OriginState.NO
     busy_seconds: int = 0
-    done: bytes = b""
     active: tuple[Active, ...] = ()
 
 
@@ -192,7 +189,6 @@ CLAIM: dict[str, Field] = {
     "complete": _COMMITS,
     "origin": fields.choice(OriginState, OriginState.NO),
     "busy_seconds": fields.integer(0, limits.MAX_WAIT_MILLISECONDS // 1000),
-    "done": _sizes(0, 32, "bitmap"),
     "active": fields.rows(
         Active,
         limits.MAX_CLAIM_LEASES,

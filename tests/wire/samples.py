@@ -19,7 +19,7 @@ HELLO = m.Hello(
     port=7878,
     dial=1,
     signing_key=b"k" * 32,
-    abilities=frozenset({m.ABILITY_TAKE}),
+    abilities=frozenset({"later"}),
 )
 
 
@@ -46,7 +46,6 @@ REQUESTS: dict[str, m.Request] = {
     "GET_UNIT": m.GetUnit(R1, NAMES[0], 524_288, limits.UNIT_BYTES),
     "GET_HASHES": m.GetHashes(R1, NAMES[0], 2, 3),
     "WATCH": m.Watch(R1, COMMIT, 11),
-    "TAKE": m.Take(R1, COMMIT, limits.BATCH_BYTES, (0, 3, 200)),
 }
 """One of each request, by its name on the wire."""
 
@@ -66,13 +65,6 @@ ANSWERS: dict[str, m.Message] = {
     "GET_UNIT": m.Unit(R1, b"u" * 200_000),
     "GET_HASHES": HASHES,
     "WATCH": m.Map(R1, b"\xa5\xe0"),
-    "TAKE": m.Gift(
-        R1,
-        (
-            m.Given(NAMES[0], 5, 0, b"whole"),
-            m.Given(NAMES[1], 600_000, 524_288, b"some unit"),
-        ),
-    ),
 }
 """An answer with content for each request above."""
 
@@ -115,10 +107,8 @@ def texts(most: int, least: int = 0) -> st.SearchStrategy[str]:
     return st.text(letters, min_size=least, max_size=most // 4)
 
 
-def ascending(limit: int, least: int = 0) -> st.SearchStrategy[tuple[int, ...]]:
-    found = st.sets(
-        numbers(limits.MAX_CLOSURE_OBJECTS - 1), min_size=least, max_size=limit
-    )
+def ascending(limit: int) -> st.SearchStrategy[tuple[int, ...]]:
+    found = st.sets(numbers(limits.MAX_CLOSURE_OBJECTS - 1), min_size=1, max_size=limit)
     return found.map(lambda items: tuple(sorted(items)))
 
 
@@ -181,7 +171,6 @@ requests = st.one_of(
         numbers(limits.MAX_PAGE_HASHES, 1),
     ),
     st.builds(m.Watch, ids, checksums, numbers(limits.MAX_CLOSURE_OBJECTS, 1)),
-    st.builds(m.Take, ids, checksums, numbers(limits.MAX_BATCH_BYTES, 1), ascending(9)),
 )
 plain_answers = st.one_of(
     st.builds(
@@ -213,21 +202,6 @@ bulk_answers = st.one_of(
     ),
     st.builds(m.Unit, ids, some_bytes),
     st.builds(m.Map, ids, st.none() | some_bytes),
-    st.builds(
-        m.Gift,
-        ids,
-        st.lists(
-            st.builds(
-                m.Given,
-                object_names,
-                numbers(limits.U63 // 2, 600),
-                numbers(300),
-                some_bytes,
-            ),
-            min_size=1,
-            max_size=5,
-        ).map(tuple),
-    ),
 )
 others = st.one_of(
     st.builds(m.Bye, st.sampled_from(m.Farewell), texts(limits.MAX_TEXT_BYTES)),
@@ -253,7 +227,7 @@ others = st.one_of(
         is_answer=st.booleans(),
     ),
     st.builds(m.Cancel, ids),
-    st.builds(m.Have, ids, ascending(20, 1)),
+    st.builds(m.Have, ids, ascending(20)),
     st.builds(
         m.Units,
         ids,

@@ -40,20 +40,19 @@ def bulk(request: int, data: bytes) -> bytes:
 def test_session_is_up_for_each_side_once_it_received_hello() -> None:
     ours, theirs = Connection(), Connection()
     ours.send(HELLO)
-    assert (ours.is_up, ours.abilities) == (False, frozenset())
+    assert not ours.is_up
     feed(theirs, output(ours))
     assert (theirs.is_up, theirs.peer) == (False, HELLO)
-    theirs.send(replace(HELLO, dial=0, abilities=frozenset({"take", "later"})))
+    theirs.send(replace(HELLO, dial=0, abilities=frozenset({"other"})))
     feed(ours, output(theirs))
     assert (ours.is_up, theirs.is_up) == (True, True)
-    assert ours.abilities == theirs.abilities == {"take"}
 
 
 @pytest.mark.parametrize("first", [m.Ping(1), m.Bye(m.Farewell.LEAVING), m.NotHave(R1)])
 def test_nothing_comes_before_hello(first: m.Message) -> None:
     with pytest.raises(LocalProtocolError):
         Connection().send(first)
-    assert not isinstance(first, m.CommitData | m.Batch | m.Unit | m.Map | m.Gift)
+    assert not isinstance(first, m.CommitData | m.Batch | m.Unit | m.Map)
     peer = Connection()
     peer.send(HELLO)
     with pytest.raises(RemoteProtocolError):
@@ -247,15 +246,6 @@ def test_an_answer_of_another_kind_is_refused(kind: str, other: str) -> None:
         (m.GetHashes(R1, NAMES[0], 2, 1), ANSWERS["GET_HASHES"]),
         (m.Watch(R1, COMMIT, 17), m.Map(R1, b"\0\0")),
         (m.Watch(R1, COMMIT, 11), m.Map(R1, b"\0\x10")),
-        (m.Take(R1, COMMIT, 3), m.Gift(R1, (m.Given(NAMES[0], 4, 0, b"four"),))),
-        (REQUESTS["TAKE"], m.Gift(R1, (m.Given(NAMES[0], 4, 0, b""),))),
-        (
-            m.Take(R1, COMMIT, limits.MAX_BATCH_BYTES),
-            m.Gift(
-                R1,
-                (m.Given(NAMES[0], 1 << 30, 0, bytes(limits.UNIT_BYTES + 1)),),
-            ),
-        ),
     ],
 )
 def test_an_answer_that_does_not_agree_with_its_request_is_refused(
@@ -382,14 +372,6 @@ def test_encoding_zstd_is_reserved() -> None:
     body[-1] = 1
     with pytest.raises(RemoteProtocolError, match=r"UNIT\.encoding"):
         feed(pair.dialler, control_frame(bytes(body)))
-
-
-def test_take_needs_the_ability_of_both_sides() -> None:
-    pair = ConnectionPair(other=replace(HELLO, abilities=frozenset()))
-    with pytest.raises(LocalProtocolError, match="TAKE"):
-        pair.dialler.send(REQUESTS["TAKE"])
-    with pytest.raises(RemoteProtocolError, match="TAKE"):
-        feed(pair.acceptor, frame(m.Take(R1, COMMIT, 1)))
 
 
 # -- cancelling ------------------------------------------------------------------------
@@ -744,8 +726,8 @@ def test_requests_stay_within_what_the_peer_allows() -> None:
 def test_names_in_open_requests_stay_within_what_the_peer_allows() -> None:
     strict = replace(HELLO, max_names=limits.MAX_ASK_PREFIXES)
     pair = ConnectionPair(hello=strict)
-    pair.open(ask(1, limits.MAX_ASK_PREFIXES - 1))
-    one = m.Take(m.RequestId(2), COMMIT, 1, (5,))
+    pair.open(ask(1, limits.MAX_ASK_PREFIXES))
+    one = m.GetUnit(m.RequestId(2), NAMES[0], 0, 1)
     with pytest.raises(LocalProtocolError, match="more than 4096 names"):
         pair.dialler.send(one)
     with pytest.raises(RemoteProtocolError, match="more than 4096 names"):

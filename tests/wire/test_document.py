@@ -1,7 +1,6 @@
 """docs/protocol.md and its vectors say what the code does."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import nacl.signing
@@ -16,7 +15,7 @@ from p2p.wire.frame import control_frame
 from p2p.wire.hashes import statement
 from tests.wire import document, vectors
 from tests.wire.pair import ConnectionPair, feed, output
-from tests.wire.samples import HELLO, NAMES, R1
+from tests.wire.samples import NAMES, R1
 
 FILE: dict[str, Any] = json.loads(document.VECTORS.read_text())
 
@@ -72,7 +71,7 @@ def test_the_conversation_is_read_and_written() -> None:
 
 @pytest.mark.parametrize("vector", FILE["refused"], ids=lambda v: v["why"])
 def test_what_breaks_a_rule_is_refused(vector: dict[str, str]) -> None:
-    pair = ConnectionPair(hello=replace(HELLO, abilities=frozenset()))
+    pair = ConnectionPair()
     pair.open(m.Want(R1, 262_144, NAMES))
     pair.open(m.GetUnit(m.RequestId(2), NAMES[0], 0, 100))
     assert feed(pair.dialler, control_frame(b"\x92\x02\x01")) == [m.Ping(1)]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from p2p.wire import messages as m
-from p2p.wire.bulk import BatchHead, GiftHead, UnitHead
+from p2p.wire.bulk import BatchHead, UnitHead
 from p2p.wire.exchange import (
     FETCH,
     WATCH,
@@ -16,7 +16,7 @@ from p2p.wire.exchange import (
     check_answer,
 )
 from p2p.wire.rule import RuleError
-from tests.wire.samples import ANSWERS, NAMES, R1, REQUESTS
+from tests.wire.samples import ANSWERS, R1, REQUESTS
 
 CANCELLED = {
     Phase.WAITING: Phase.CANCELLING,
@@ -98,24 +98,6 @@ def test_cancelling_is_seen(kind: str) -> None:
     assert not exchange.is_cancelled
     exchange.move(Signal.CANCEL)
     assert exchange.is_cancelled
-
-
-@pytest.mark.parametrize(
-    "spans",
-    [
-        ((600_000, 0, 600_000), (5, 0, 5)),  # whole, but large
-        ((5, 0, 5),),  # a name without its span
-        ((5, 5, 0), (5, 0, 5)),  # nothing
-    ],
-)
-def test_a_gift_is_whole_small_objects_and_units(
-    spans: tuple[tuple[int, int, int], ...],
-) -> None:
-    with pytest.raises(RuleError):
-        check_answer(REQUESTS["TAKE"], GiftHead(R1, NAMES[:2], spans))
-    check_answer(
-        REQUESTS["TAKE"], GiftHead(R1, NAMES[:2], ((0, 0, 0), (600_000, 7, 9)))
-    )
 
 
 def test_plain_answers_belong_to_their_requests() -> None:

@@ -23,7 +23,6 @@ LONGEST = r.Claim(
     complete=(r.commit_tag(COMMIT),) * limits.MAX_CLAIM_COMMITS,
     origin=r.OriginState.BUSY,
     busy_seconds=3600,
-    done=b"\xff" * 32,
     active=(r.Active(r.object_lease(NAMES[0].checksum), limits.U63),)
     * limits.MAX_CLAIM_LEASES,
 )
@@ -39,7 +38,6 @@ claims = st.builds(
     complete=st.lists(st.binary(min_size=16, max_size=16), max_size=4).map(tuple),
     origin=st.sampled_from(r.OriginState),
     busy_seconds=st.integers(0, 3600),
-    done=st.sampled_from([b"", bytes(32)]),
     active=st.lists(
         st.builds(
             r.Active,
@@ -92,7 +90,7 @@ def test_a_key_speaks_for_the_device_whose_id_is_its_hash() -> None:
 
 def test_what_later_versions_add_is_ignored() -> None:
     values = msgpack.unpackb(r.encode_claim(CLAIM))
-    values[6] = [[*row, "later"] for row in values[6]]
+    values[5] = [[*row, "later"] for row in values[5]]
     assert r.decode_claim(msgpack.packb([*values, "later"])) == CLAIM
     assert r.decode_body(msgpack.packb([b"c", b"", b"", 1])) == r.Signed(b"c")
 
@@ -117,12 +115,11 @@ def test_an_origin_state_of_a_later_version_is_no() -> None:
         (3, -1),
         (3, True),
         (4, 3601),
-        (5, bytes(31)),
-        (6, [[b"", 1]]),
-        (6, [[bytes(8)]]),
-        (6, [[bytes(8), -1]]),
-        (6, [[bytes(1), 0]] * 9),
-        (6, {}),
+        (5, [[b"", 1]]),
+        (5, [[bytes(8)]]),
+        (5, [[bytes(8), -1]]),
+        (5, [[bytes(1), 0]] * 9),
+        (5, {}),
     ],
 )
 def test_a_false_field_is_refused(field: int, value: Any) -> None:

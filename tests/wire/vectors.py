@@ -11,7 +11,7 @@ import nacl.signing
 from p2p.wire import bitmap, layout, limits, varint
 from p2p.wire import messages as m
 from p2p.wire import record as r
-from p2p.wire.bulk import BatchHead, GiftHead, UnitHead, split
+from p2p.wire.bulk import BatchHead, UnitHead, split
 from p2p.wire.connection import Connection
 from p2p.wire.frame import control_frame, slice_header
 from p2p.wire.hashes import statement
@@ -39,7 +39,7 @@ HELLO_OF_ACCEPTOR = m.Hello(
     instance=bytes(16),
     epoch=1,
     dial=0,
-    abilities=frozenset({"take", "later"}),
+    abilities=frozenset({"other"}),
 )
 HASHES = m.Hashes(
     request=R1,
@@ -64,7 +64,6 @@ CLAIM = r.Claim(
     complete=(r.commit_tag(NAMES[0].checksum),),
     origin=r.OriginState.BUSY,
     busy_seconds=30,
-    done=bitmap.pack([0, 9, 255], 256),
     active=(
         r.Active(r.object_lease(NAMES[0].checksum), 5_000_000),
         r.Active(r.bucket_lease(0x3E), 40_000),
@@ -160,9 +159,8 @@ def _frame(message: layout.Plain) -> bytes:
 def _refused() -> list[dict[str, str]]:
     """Return bytes that end a session, each sent by the acceptor to the dialler.
 
-    In the session both have said HELLO, the dialler without abilities, and the dialler
-    has asked WANT (request 1: 3 objects, 262,144 bytes) and GET_UNIT (request 2: 100
-    bytes).
+    In the session both have said HELLO, and the dialler has asked WANT (request 1:
+    3 objects, 262,144 bytes) and GET_UNIT (request 2: 100 bytes).
     """
     bulk = slice_header(2, 3) + b"abc"
     two = m.RequestId(2)
@@ -200,9 +198,8 @@ def _refused() -> list[dict[str, str]]:
             layout.encode(BatchHead(R1, (1, 1, 1)))[:-1] + b"\x01"
         ),
         "a unit longer than asked": _frame(UnitHead(two, 101)),
-        "a gift for a WANT": _frame(GiftHead(R1, NAMES[:1], ((5, 0, 5),))),
+        "a unit for a WANT": _frame(UnitHead(R1, 5)),
         "an update of something not watched": _frame(m.Have(R1, (1,))),
-        "TAKE, which this dialler did not offer": _frame(m.Take(R1, COMMIT, 1)),
         "request ids that do not ascend": _frame(replace(ask, request=two))
         + _frame(ask),
         "two commits at once": _frame(m.GetHead(R1, "a")) + _frame(m.GetHead(two, "a")),
@@ -267,7 +264,6 @@ def make() -> dict[str, Any]:
                 "complete": plain(CLAIM.complete),
                 "origin": int(CLAIM.origin),
                 "busy_seconds": CLAIM.busy_seconds,
-                "done": CLAIM.done.hex(),
                 "active": plain(CLAIM.active),
             },
             "claim": CLAIM_BYTES.hex(),
