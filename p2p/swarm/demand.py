@@ -35,6 +35,9 @@ _LONG_TO_READ = 0.2
 # So much is asked of anybody ahead of what it delivers. Less than a unit, for what is
 # on its way to one device cannot reach others yet.
 _LEAST_WINDOW = 64 << 10
+# And so much more than what it gives in a window's time. A giver serves in proportion
+# to what it is asked for: by rates alone, who gets less than others would go on so.
+_SPARE_WINDOW = 32 << 10
 
 
 class Demand:
@@ -104,7 +107,7 @@ class Demand:
         rate = neighbour.meter.rate()
         if not rate:
             return tuning.unit_bytes
-        return max(tuning.window * rate, _LEAST_WINDOW)
+        return max(tuning.window * rate + _SPARE_WINDOW, _LEAST_WINDOW)
 
     # -- one request ---------------------------------------------------------------
 
