@@ -49,6 +49,9 @@ class Peers(RuleBasedStateMachine):
         self.sent: list[dict[int, m.Message]] = [{}, {}]  # answers a side gave
         self.told: list[dict[int, set[int]]] = [{}, {}]  # indices of Have
         self.heard: list[dict[int, set[int]]] = [{}, {}]
+        # Units of objects, by the watch and the object.
+        self.units_told: list[dict[Order, bytes]] = [{}, {}]
+        self.units_heard: list[dict[Order, bytes]] = [{}, {}]
 
     @initialize(names=st.sampled_from([4096, 5000]), requests=st.integers(4, 6))
     def connect(self, names: int, requests: int) -> None:
@@ -93,6 +96,20 @@ class Peers(RuleBasedStateMachine):
             for request, told in self.told[side].items():
                 self.ends[side].send(m.Have(m.RequestId(request), (index,)))
                 told.add(index)
+
+    @precondition(lambda self: any(self.told))
+    @rule(
+        numbers=st.sets(st.integers(0, 9), min_size=1),
+        bitmap=st.sampled_from([b"\0", b"\x80", b"\xff" * 8000, b"\xfe" * 8192]),
+    )
+    def update_units(self, numbers: set[int], bitmap: bytes) -> None:
+        objects = tuple(m.UnitMap(number, bitmap) for number in numbers)
+        for side in SIDES:
+            # All watches' bitmaps together would be more than may wait.
+            for request in list(self.told[side])[:1]:
+                self.ends[side].send(m.Units(m.RequestId(request), objects))
+                for number in numbers:
+                    self.units_told[side][request, number] = bitmap
 
     @precondition(lambda self: any(self.told))
     @rule(order=either)
@@ -170,6 +187,9 @@ class Peers(RuleBasedStateMachine):
             self.told[side].pop(event.request, None)
         elif isinstance(event, m.Have):
             self.heard[side].setdefault(event.request, set()).update(event.indices)
+        elif isinstance(event, m.Units):
+            for number, bitmap in event.objects:
+                self.units_heard[side][event.request, number] = bitmap
         elif isinstance(event, m.Map):
             assert event.bitmap == BITMAP
         elif isinstance(event, m.PlainAnswer | m.BulkAnswer):
@@ -216,6 +236,9 @@ class Peers(RuleBasedStateMachine):
                     self.heard[side].get(request, set())
                     == (self.told[1 - side][request])
                 )
+            for (request, number), bitmap in self.units_told[1 - side].items():
+                if request in watched:
+                    assert self.units_heard[side][request, number] == bitmap
 
     def teardown(self) -> None:
         if self.ends[0].is_up:
