@@ -7,14 +7,7 @@ from math import inf
 from random import Random
 
 from p2p.ostree.objects import Checksum, ObjectName, ObjectType
-from p2p.sim.giver import (
-    Answer,
-    Giver,
-    Question,
-    Store,
-    have_bytes,
-    request_bytes,
-)
+from p2p.sim.giver import Answer, Giver, Question, Store
 from p2p.sim.membership import Membership
 from p2p.sim.network import Network
 from p2p.sim.origin import Abort, Get, Got, Pace
@@ -30,7 +23,6 @@ from p2p.wire.record import commit_tag
 
 # What the writer takes to check and stage something.
 _WRITER_SECONDS = 0.004
-_HOLDINGS_BYTES = 100
 
 
 class Device:
@@ -137,7 +129,7 @@ class Device:
             tags = tuple(map(commit_tag, complete[-MAX_CLAIM_COMMITS:]))
             self.membership.complete(tags)
         for peer in peers or self._neighbours():
-            self._network.send(self.id, peer, message, _HOLDINGS_BYTES)
+            self._network.send(self.id, peer, message)
 
     def _neighbours(self) -> list[DeviceId]:
         pipes = self._network.hosts[self.id].pipes
@@ -345,7 +337,7 @@ class Device:
 
     def _fetch(self, message: Get | Abort | Pace) -> None:
         if self._origin is not None:
-            self._network.send(self.id, self._origin, message, 200)
+            self._network.send(self.id, self._origin, message)
 
     def _cancelled(self, name: ObjectName) -> None:
         if self._fetching.pop(name, None) is not None:
@@ -361,11 +353,11 @@ class Device:
     def _ask(self, action: Question) -> None:
         if isinstance(action, a.RequestUnit):
             self._requests[action.peer, action.request] = action
-        self._network.send(self.id, action.peer, action, request_bytes(action))
+        self._network.send(self.id, action.peer, action)
 
     def _announce(self, have: e.HaveChanged) -> None:
         for peer in dict.fromkeys(peer for peer, _ in self.giver.watchers):
-            self._network.send(self.id, peer, have, have_bytes(have))
+            self._network.send(self.id, peer, have)
 
     # -- the writer --------------------------------------------------------------------
 

@@ -16,12 +16,6 @@ from p2p.wire.messages import DeviceId, Miss, RequestId
 
 # Sign of life while a request waits (protocol rule: at most five a second).
 _STATUS_SECONDS = 0.2
-# Bytes a message spends on one object name, and on one short answer.
-_NAME_BYTES = 33
-_PREFIX_BYTES = 9
-_SIZE_BYTES = 4
-_INDEX_BYTES = 4
-_HASH_BYTES = 32
 
 Question = a.Ask | a.Watch | a.RequestBatch | a.RequestHashes | a.RequestUnit | a.Cancel
 """What a neighbour may send a giver."""
@@ -109,13 +103,13 @@ class Giver:
             case a.Ask():
                 sizes = tuple(self._store.sizes.get(name) for name in action.names)
                 answer = e.AskAnswered(self.me, action.request, sizes)
-                self._reply(peer, action.request, answer, _SIZE_BYTES * len(sizes))
+                self._reply(peer, action.request, answer)
             case a.Watch():
                 self.watchers[peer, action.request] = action.commit
                 names = tuple(self._store.sizes)
                 units = self._store.had(self._store.units)
                 have = e.HaveChanged(self.me, names, units, mapped=action.commit)
-                self._reply(peer, action.request, have, len(names) // 8)
+                self._reply(peer, action.request, have)
             case a.RequestBatch():
                 self._give_batch(peer, action)
             case a.RequestHashes():
@@ -125,14 +119,11 @@ class Giver:
             case a.Cancel():
                 self._cancel(peer, action.request)
 
-    def _reply(
-        self, peer: DeviceId, request: RequestId, event: e.Event, size: int
-    ) -> None:
-        answer = Answer(request, (event,))
-        self._network.send(self.me, peer, answer, size)
+    def _reply(self, peer: DeviceId, request: RequestId, event: e.Event) -> None:
+        self._network.send(self.me, peer, Answer(request, (event,)))
 
     def _end(self, peer: DeviceId, request: RequestId, outcome: e.Outcome) -> None:
-        self._reply(peer, request, e.RequestEnded(self.me, request, outcome), 0)
+        self._reply(peer, request, e.RequestEnded(self.me, request, outcome))
 
     def sent(self, peer: DeviceId, message: object) -> None:
         """Note that an answer with content left completely."""
@@ -197,7 +188,7 @@ class Giver:
         )
         end = e.RequestEnded(self.me, asked.request, e.Outcome.DONE)
         answer = Answer(asked.request, (page, end))
-        self._network.send(self.me, peer, answer, _HASH_BYTES * count)
+        self._network.send(self.me, peer, answer)
 
     def _give_unit(self, peer: DeviceId, asked: a.RequestUnit) -> None:
         size = self._store.sizes.get(asked.name)
@@ -241,23 +232,6 @@ class Giver:
             rate = (pipe.sent - self._sent.get(peer, 0)) / _STATUS_SECONDS
             self._sent[peer] = pipe.sent
             status = e.StatusReported(self.me, pipe.queued, rate)
-            self._network.send(self.me, peer, status, 0)
+            self._network.send(self.me, peer, status)
         if self._is_ticking and not host.is_dead:
             self._timeline.after(_STATUS_SECONDS, self._tick)
-
-
-def request_bytes(action: Question) -> int:
-    """Return how long a request is on the wire."""
-    match action:
-        case a.Ask(names=names):
-            return _PREFIX_BYTES * len(names)
-        case a.RequestBatch(names=names):
-            return _NAME_BYTES * len(names)
-        case _:
-            return _NAME_BYTES
-
-
-def have_bytes(have: e.HaveChanged) -> int:
-    """Return how long an update of a watched commit is on the wire."""
-    units = sum(had.units.bit_length() // 8 + _INDEX_BYTES for had in have.units)
-    return _INDEX_BYTES * len(have.names) + units

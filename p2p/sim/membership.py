@@ -103,7 +103,7 @@ class Membership:
             return
         now = self._timeline.now
         for peer, message in self.gossip.outgoing(now):
-            self._network.send(self._me, peer, message, 0)
+            self._network.send(self._me, peer, message)
         at = self.gossip.next_timeout()
         if at < self._wake:
             self._wake = at

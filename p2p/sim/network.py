@@ -115,7 +115,7 @@ class Network:
         source: DeviceId,
         target: DeviceId,
         message: object,
-        size: int,
+        size: int = 0,
         *,
         is_bulk: bool = False,
     ) -> None:

@@ -32,7 +32,7 @@ class Idle(Giver):
             self._promise(peer)
 
     def _promise(self, peer: DeviceId) -> None:
-        self._network.send(self.me, peer, e.StatusReported(self.me, 0, 0.0), 0)
+        self._network.send(self.me, peer, e.StatusReported(self.me, 0, 0.0))
         if peer in self._network.hosts[self.me].pipes:
             self._timeline.after(_STATUS_SECONDS, lambda: self._promise(peer))
 
@@ -48,7 +48,7 @@ class _Refusing(Giver):
             end = e.RequestEnded(
                 self.me, action.request, self.outcome, seconds=self.seconds
             )
-            self._reply(peer, action.request, end, 0)
+            self._reply(peer, action.request, end)
 
 
 class Denying(_Refusing):
@@ -111,7 +111,7 @@ class Enlarging(Giver):
     def _give_batch(self, peer: DeviceId, asked: a.RequestBatch) -> None:
         misses = tuple((name, Miss.TOO_LARGE) for name in asked.names)
         end = e.RequestEnded(self.me, asked.request, e.Outcome.DONE, misses)
-        self._reply(peer, asked.request, end, 0)
+        self._reply(peer, asked.request, end)
 
 
 class Shrinking(Giver):
@@ -127,7 +127,7 @@ class Shrinking(Giver):
             for size in map(self._store.sizes.get, action.names)
         )
         answer = e.AskAnswered(self.me, action.request, sizes)
-        self._reply(peer, action.request, answer, 0)
+        self._reply(peer, action.request, answer)
 
     def _give_hashes(self, peer: DeviceId, asked: a.RequestHashes) -> None:
         page = e.HashesDelivered(
@@ -139,7 +139,7 @@ class Shrinking(Giver):
             author=self.me,
         )
         end = e.RequestEnded(self.me, asked.request, e.Outcome.DONE)
-        self._network.send(self.me, peer, Answer(asked.request, (page, end)), 0)
+        self._network.send(self.me, peer, Answer(asked.request, (page, end)))
 
 
 def _other_size(size: int) -> int:
@@ -151,7 +151,7 @@ class Omitting(Giver):
 
     def _give_batch(self, peer: DeviceId, asked: a.RequestBatch) -> None:
         end = e.RequestEnded(self.me, asked.request, e.Outcome.DONE)
-        self._reply(peer, asked.request, end, 0)
+        self._reply(peer, asked.request, end)
 
 
 VILLAINS: tuple[type[Giver], ...] = (
