@@ -142,8 +142,8 @@ class Neighbours(Roster):
 
     async def _talk(self, contact: Contact, dial_number: int) -> End:
         """Run a session to its end; tell how it went."""
-        upload = self._endpoint.traffic.upload
-        session = Session(contact.stream, contact.peer, upload)
+        traffic = self._endpoint.traffic
+        session = Session(contact.stream, contact.peer, traffic.upload, traffic.beat)
         session.on_quiet = lambda: session.send(self._sharing.message())
         seen_epoch, seen_seq = self.members.gossip.seen(contact.peer)
         hello = m.Hello(

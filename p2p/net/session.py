@@ -13,6 +13,7 @@ from typing import Final
 import trio
 
 from p2p.errors import RemoteProtocolError, TransportError, TransportTimeoutError
+from p2p.net.beat import Beat
 from p2p.net.traffic import Upload
 from p2p.net.transport import Transport
 from p2p.wire import messages as m
@@ -76,9 +77,16 @@ class Session:
     """
 
     def __init__(
-        self, stream: Transport, peer: m.DeviceId, upload: Upload | None = None
+        self,
+        stream: Transport,
+        peer: m.DeviceId,
+        upload: Upload | None = None,
+        beat: Beat | None = None,
     ) -> None:
-        """Talk with a peer; no more bulk is sent than `upload` grants."""
+        """Talk with a peer; no more bulk is sent than `upload` grants.
+
+        Sessions of one `beat` take in what comes slowly at the same moments.
+        """
         self.peer = peer
         self.connection = Connection()
         self.received_bytes = 0
@@ -86,6 +94,7 @@ class Session:
         self._stream = stream
         self.on_quiet: Callable[[], None] = _say_nothing
         self._upload = upload or Upload()
+        self._beat = beat or Beat()
         self._is_queued = False
         self._granted = 0
         self._write_bytes = WRITE_BYTES // 4
@@ -213,7 +222,7 @@ class Session:
             self._inflow.add(size, self._last_heard - before)
         due = left * self._inflow.seconds_a_byte
         if due > LEAST_GATHER_SECONDS:
-            await trio.sleep(min(due, GATHER_SECONDS))
+            await self._beat.wait(min(due, GATHER_SECONDS))
         return left > 0
 
     async def _write(self, whole: trio.CancelScope) -> None:

@@ -21,6 +21,7 @@ from typing import Final
 import trio
 
 from p2p import qos
+from p2p.net.beat import Beat
 from p2p.rate import Bucket, on_wire
 
 Grant = Callable[[int], None]
@@ -121,6 +122,7 @@ class Traffic:
 
     Attributes:
         upload, download: the rates.
+        beat: when sessions take in what comes slowly.
 
     """
 
@@ -128,6 +130,7 @@ class Traffic:
         """Begin without limits and marks."""
         self.upload = Upload()
         self.download = Download()
+        self.beat = Beat()
         self._dscp: int | None = None
         self._streams: weakref.WeakSet[trio.SocketStream] = weakref.WeakSet()
         self._hearing: list[Callable[[], None]] = []
