@@ -395,7 +395,7 @@ async def run_agent(
             writer=writer,
             fetcher=fetcher,
             deploying=deploying,
-            rng=random.Random(),  # noqa: S311  it spreads polls, no more
+            rng=random.Random(),  # noqa: S311 - it spreads polls, no more
             rules=limiting,
         )
         limiting.subscribe(following.limits_changed)

@@ -60,7 +60,7 @@ class _Streaming:
 class Fetching:
     """One pull's traffic; `run` until everything wanted is staged."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(  # noqa: PLR0913 - all a pull is made of, by name
         self,
         *,
         scheduler: Scheduler,

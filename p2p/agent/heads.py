@@ -62,7 +62,7 @@ class _Query:
 
     # -- what neighbours do ------------------------------------------------------
 
-    def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:  # noqa: ARG002
+    def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:  # noqa: ARG002 - as Listening has it
         self._queue.append(peer)
         self._changed.set()
 
@@ -75,7 +75,7 @@ class _Query:
     def member(self, who: m.DeviceId, said: Member | None) -> None:
         """What members get is of no importance here."""
 
-    def data(self, peer: m.DeviceId, size: int) -> None:  # noqa: ARG002
+    def data(self, peer: m.DeviceId, size: int) -> None:  # noqa: ARG002 - as Listening has it
         if peer in self._asked:
             self._heard[peer] = trio.current_time()
 

@@ -109,8 +109,8 @@ class Nobody:
 
     def request(
         self,
-        peer: m.DeviceId,  # noqa: ARG002
-        build: Callable[[m.RequestId], m.Request],  # noqa: ARG002
+        peer: m.DeviceId,  # noqa: ARG002 - as Neighbourhood has it
+        build: Callable[[m.RequestId], m.Request],  # noqa: ARG002 - as Neighbourhood has it
     ) -> int:
         """There is nobody to ask."""
         return 0

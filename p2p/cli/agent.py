@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import click
@@ -63,7 +64,7 @@ _log = logging.getLogger(__name__)
     default="info",
     show_default=True,
 )
-def agent(  # noqa: PLR0913
+def agent(  # noqa: PLR0913 - one argument an option
     *,
     config_path: str | None,
     system: bool,
@@ -106,7 +107,8 @@ def agent(  # noqa: PLR0913
     )
     config = options.read()
     _log_to_stderr(log_level)
-    trio.run(_run, config, options.read, config.share or bool(follows))
+    share = config.share or bool(follows)
+    trio.run(partial(_run, config, options.read, share=share))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +173,7 @@ def _log_to_stderr(level: str) -> None:
 
 
 async def _run(
-    config: AgentConfig,
-    reread: Callable[[], AgentConfig],
-    share: bool,  # noqa: FBT001
+    config: AgentConfig, reread: Callable[[], AgentConfig], *, share: bool
 ) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_end_on_signals, nursery.cancel_scope)

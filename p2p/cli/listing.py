@@ -35,7 +35,7 @@ class _Format:
 )
 @click.argument("rev", required=False)
 @click.argument("paths", nargs=-1)
-def ls(  # noqa: PLR0913
+def ls(  # noqa: PLR0913 - one argument an option
     *,
     repo_path: str,
     refs: bool,

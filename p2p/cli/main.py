@@ -56,7 +56,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 class LazyGroup(click.Group):
     """A group whose commands live in modules that are imported on demand."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
         """Return the names for `--help`."""
         return sorted(_MODULES)
 
@@ -97,17 +97,12 @@ def arguments_of_ostree(arguments: list[str]) -> list[str]:
 
 def report(error: Error, *, as_json: bool) -> int:
     """Print what went wrong, whose fault it is and what to do; return the status."""
-    _report(type(error).__name__, str(error), error.hint, error.exit_code, as_json)
+    kind, code = type(error).__name__, error.exit_code
+    _report(kind, str(error), error.hint, code, as_json=as_json)
     return error.exit_code
 
 
-def _report(
-    kind: str,
-    message: str,
-    hint: str,
-    code: int,
-    as_json: bool,  # noqa: FBT001
-) -> None:
+def _report(kind: str, message: str, hint: str, code: int, *, as_json: bool) -> None:
     with contextlib.suppress(OSError):
         # Where nobody reads, the exit status still tells.
         if as_json and kind != OutputError.__name__:
@@ -153,13 +148,13 @@ def _report_usage(error: click.ClickException, *, as_json: bool) -> int:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         hint = f"{error.ctx.get_usage()}; see `{error.ctx.command_path} --help`."
     kind = type(error).__name__
-    _report(kind, error.format_message(), hint, error.exit_code, as_json)
+    _report(kind, error.format_message(), hint, error.exit_code, as_json=as_json)
     return error.exit_code
 
 
 def _report_interrupt(*, as_json: bool) -> int:
     hint = "What was done so far is kept; the same command goes on from there."
-    _report("Interrupted", "interrupted", hint, _INTERRUPTED, as_json)
+    _report("Interrupted", "interrupted", hint, _INTERRUPTED, as_json=as_json)
     return _INTERRUPTED
 
 

@@ -91,7 +91,7 @@ def treehub(  # noqa: PLR0913 - one argument an option
         limits=limits,
         access_log=None if access_log is None else partial(_note, access_log),
     )
-    trio.run(_serve, store, serve, as_json)
+    trio.run(partial(_serve, store, serve, as_json=as_json))
 
 
 def _note(file: TextIO, entry: AccessRecord) -> None:
@@ -100,9 +100,7 @@ def _note(file: TextIO, entry: AccessRecord) -> None:
 
 
 async def _serve(
-    store: str,
-    serve: Callable[..., Awaitable[None]],
-    as_json: bool,  # noqa: FBT001
+    store: str, serve: Callable[..., Awaitable[None]], *, as_json: bool
 ) -> None:
     shutdown = trio.Event()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

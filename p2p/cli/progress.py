@@ -61,7 +61,7 @@ async def show(status: PullStatus) -> None:
     """Draw until cancelled; only on a terminal."""
     if not sys.stderr.isatty():
         await trio.sleep_forever()
-    from rich.live import Live  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415 - for a terminal only
 
     rate = Rate()
     bars = _bars()
@@ -84,7 +84,7 @@ async def show_push(status: PushStatus) -> None:
     """Draw a push until cancelled; only on a terminal."""
     if not sys.stderr.isatty():
         await trio.sleep_forever()
-    from rich.live import Live  # noqa: PLC0415
+    from rich.live import Live  # noqa: PLC0415 - for a terminal only
 
     rate = Rate()
     bars = _bars()
@@ -108,8 +108,8 @@ def _renderable(bars: Progress) -> RenderableType:
 
 
 def _bars() -> Progress:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415 - for a terminal only
+    from rich.progress import (  # noqa: PLC0415 - for a terminal only
         BarColumn,
         MofNCompleteColumn,
         Progress,

@@ -140,8 +140,9 @@ class _Options:
     metavar="SECONDS",
     help="Go on sharing that long after the pull.",
 )
-@click.option("--untrusted", is_flag=True, hidden=True)  # everything always is
-@click.option("--disable-static-deltas", is_flag=True, hidden=True)  # never used
+# Everything always is untrusted, and no deltas are used.
+@click.option("--untrusted", is_flag=True, hidden=True, expose_value=False)
+@click.option("--disable-static-deltas", is_flag=True, hidden=True, expose_value=False)
 @refuse("--require-static-deltas", reason="static deltas are not used here")
 @refuse("--http-trusted", reason="every object is verified, whatever brought it")
 @refuse("--disable-verify-bindings", reason="bindings are always verified")
@@ -163,7 +164,7 @@ class _Options:
 )
 @refuse("--update-frequency", reason="the display has its own rhythm; see --json")
 @json_option
-def pull(  # noqa: PLR0913
+def pull(  # noqa: PLR0913 - one argument an option
     *,
     repo_path: str,
     config_path: str | None,
@@ -188,8 +189,6 @@ def pull(  # noqa: PLR0913
     no_origin: bool,
     no_share: bool,
     share_for: float,
-    untrusted: bool,  # noqa: ARG001
-    disable_static_deltas: bool,  # noqa: ARG001
     as_json: bool,
 ) -> None:
     """Pull REFs of REMOTE into the repository; REMOTE:REF names both.

@@ -38,7 +38,7 @@ from p2p.web.treehub.push import Push, PushRequest, PushResult
 @click.option("--http-header", metavar="NAME=VALUE", multiple=True)
 @click.option("--cacert", metavar="PEM", type=click.Path(exists=True, dir_okay=False))
 @json_option
-def push(  # noqa: PLR0913
+def push(  # noqa: PLR0913 - one argument an option
     *,
     repo_path: str,
     ref: str,

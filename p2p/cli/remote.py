@@ -47,7 +47,7 @@ def remote() -> None:
 @click.option("--force", is_flag=True, help="Replace it if it is there.")
 @refuse("--custom-backend", reason="only origins that speak HTTP are fetched from")
 @refuse("--sysroot", reason="give --repo=SYSROOT/ostree/repo")
-def add(  # noqa: PLR0913
+def add(  # noqa: PLR0913 - one argument an option
     *,
     repo_path: str,
     name: str,

@@ -97,7 +97,7 @@ from p2p.trust.sign import (
 @refuse("--generate-composefs-metadata", reason="use `ostree commit` for composefs")
 @refuse("--fsync", reason="the repository's core.fsync decides")
 @click.argument("tree", required=False, type=click.Path(exists=True, file_okay=False))
-def commit(  # noqa: PLR0913
+def commit(  # noqa: PLR0913 - one argument an option
     *,
     repo_path: str,
     branch: str | None,
@@ -148,7 +148,7 @@ def commit(  # noqa: PLR0913
     checksum = commit_tree(repo, _tree(tree, source_tree), options, source)
     print_line(checksum)
     if push is not None and branch is not None:
-        from p2p.cli.push import push_ref  # noqa: PLC0415
+        from p2p.cli.push import push_ref  # noqa: PLC0415 - loads libcurl
 
         push_ref(repo, branch, push)
 

@@ -163,7 +163,7 @@ def _seconds(text: str | None) -> int | None:
 @refuse("--skip-list", reason="use `ostree checkout` for it")
 @click.argument("rev")
 @click.argument("destination")
-def checkout(  # noqa: PLR0913
+def checkout(  # noqa: PLR0913 - one argument an option
     *,
     repo_path: str,
     user_mode: bool,

@@ -39,7 +39,7 @@ def writer(*, config_path: str | None) -> None:
     except Error as error:
         _refuse(error)
         raise
-    os.execv(WRITER_COMMAND[0], [*WRITER_COMMAND, *arguments])  # noqa: S606  no shell
+    os.execv(WRITER_COMMAND[0], [*WRITER_COMMAND, *arguments])  # noqa: S606 - no shell
 
 
 def _prepare(config_path: str | None) -> list[str]:

@@ -50,7 +50,7 @@ class Listener:
         port: int,
         *,
         host: str | None = None,
-        limits: ListenLimits = ListenLimits(),  # noqa: B008  frozen
+        limits: ListenLimits = ListenLimits(),  # noqa: B008 - frozen
     ) -> Self:
         """Listen on a port, with IPv4 and IPv6 unless a host is named; 0 is any.
 
@@ -163,7 +163,7 @@ async def _bind_all(port: int) -> trio.socket.SocketType:
     except OSError as error:
         if error.errno != errno.EAFNOSUPPORT:
             raise
-        return await _bind("0.0.0.0", port)  # noqa: S104  all networks, see `admit`
+        return await _bind("0.0.0.0", port)  # noqa: S104 - all networks, see `admit`
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     return await _bound(sock, ("::", port))
 

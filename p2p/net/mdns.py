@@ -196,7 +196,7 @@ class Responder:
     def _changed(
         self,
         zeroconf: Zeroconf,
-        service_type: str,  # noqa: ARG002  the library passes it by name
+        service_type: str,  # noqa: ARG002 - the library passes it by name
         name: str,
         state_change: ServiceStateChange,
     ) -> None:

@@ -94,7 +94,7 @@ class _Number(Codec):
         self._struct = struct.Struct(fmt)
         self.alignment = self.size = size
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ARG002
+    def read(self, data: bytes, start: int, end: int, depth: int) -> Any:  # noqa: ARG002 - nothing is nested in it
         if end - start != self.size:
             raise FormatError("GVariant: number of the wrong size")
         return self._struct.unpack_from(data, start)[0]
@@ -110,7 +110,7 @@ class _Boolean(Codec):
     __slots__ = ()
     size = 1
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> bool:  # noqa: ARG002
+    def read(self, data: bytes, start: int, end: int, depth: int) -> bool:  # noqa: ARG002 - nothing is nested in it
         if end - start != 1 or data[start] > 1:
             raise FormatError("GVariant: not a boolean")
         return data[start] == 1
@@ -127,7 +127,7 @@ class _String(Codec):
     def __init__(self, type_string: str) -> None:
         self._type = type_string
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> str:  # noqa: ARG002
+    def read(self, data: bytes, start: int, end: int, depth: int) -> str:  # noqa: ARG002 - nothing is nested in it
         if end <= start or data.find(0, start, end) != end - 1:
             raise FormatError("GVariant: string without its one NUL at the end")
         try:
@@ -153,7 +153,7 @@ class _String(Codec):
 class _Bytes(Codec):
     __slots__ = ()
 
-    def read(self, data: bytes, start: int, end: int, depth: int) -> bytes:  # noqa: ARG002
+    def read(self, data: bytes, start: int, end: int, depth: int) -> bytes:  # noqa: ARG002 - nothing is nested in it
         return data[start:end]
 
     def write(self, value: Any) -> bytes:

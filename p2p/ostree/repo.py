@@ -161,7 +161,7 @@ class Repo:
 
     def has(self, name: ObjectName) -> bool:
         """Tell whether the object is here (or in the parent repository)."""
-        for repo in self.lineage:  # noqa: SIM110 (asked for every object)
+        for repo in self.lineage:  # noqa: SIM110 - asked for every object
             if exists(repo.object_path(name)):
                 return True
         return False

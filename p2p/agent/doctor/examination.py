@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 
 import trio
 
@@ -32,7 +33,8 @@ async def examine(config: AgentConfig, status: Status | None) -> list[Finding]:
 
     """
     findings, told = _told(config, status)
-    repo, found = await trio.to_thread.run_sync(_check_disk, config, status is not None)
+    check_disk = partial(_check_disk, config, running=status is not None)
+    repo, found = await trio.to_thread.run_sync(check_disk)
     findings += found
     # What the configuration says of a branch, its URL and key, is more.
     follows = {follow.refspec: follow for follow in (*told, *config.follow)}
@@ -62,8 +64,7 @@ def _told(
 
 
 def _check_disk(
-    config: AgentConfig,
-    running: bool,  # noqa: FBT001
+    config: AgentConfig, *, running: bool
 ) -> tuple[Repo | None, list[Finding]]:
     repo, repository = storage.open_repository(config)
     findings = [

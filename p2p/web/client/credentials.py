@@ -124,7 +124,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) ->
 
 def _read_p12(data: bytes, where: str) -> bytes:
     # 8 MB of memory and 100 ms, so only here.
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - large, see above
         Encoding,
         NoEncryption,
         PrivateFormat,

@@ -174,7 +174,7 @@ class Server:
             await connection.run()
         except (OSError, ClientGoneError, trio.BrokenResourceError) as error:
             _log.debug("%s: %s", peer, error)
-        except Exception:  # noqa: BLE001  logged; the other clients go on
+        except Exception:  # noqa: BLE001 - logged; the other clients go on
             _log.exception("the connection of %s failed", peer)
         finally:
             self._connections.pop(connection, None)
@@ -350,7 +350,7 @@ class _Connection:
             return error_response(error)
         except ClientGoneError:
             raise
-        except Exception:  # noqa: BLE001  logged; only this request fails
+        except Exception:  # noqa: BLE001 - logged; only this request fails
             error_id = str(uuid.uuid4())
             _log.exception("%s %s: %s", request.method, request.path, error_id)
             fault = RefusedError(500, "internal_server_error", "The server failed.")
@@ -364,7 +364,7 @@ class _Connection:
             if self._server.access_log is not None:
                 self._server.access_log(record(request, response, answer.sent_bytes))
 
-    def _wait_for_client(self, begins: bool) -> None:  # noqa: FBT001  a callback
+    def _wait_for_client(self, begins: bool) -> None:  # noqa: FBT001 - a callback
         self.allow(self.limits.stall_seconds if begins else math.inf)
 
     async def _linger(self) -> None:

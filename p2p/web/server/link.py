@@ -121,7 +121,7 @@ class TLSLink:
         """Return what has come, after waiting for it; b"" at the end."""
         return bytes(await self._stream.receive_some(RECEIVE_BYTES))
 
-    def send_now(self, data: bytes) -> int:  # noqa: ARG002  TLS cannot promise it
+    def send_now(self, data: bytes) -> int:  # noqa: ARG002 - TLS cannot promise it
         """Send nothing: TLS cannot promise not to wait."""
         return 0
 

@@ -46,7 +46,7 @@ class PacedLink:
         """Return what has come, after waiting for it; b"" at the end."""
         return await self._link.receive()
 
-    def send_now(self, data: bytes) -> int:  # noqa: ARG002
+    def send_now(self, data: bytes) -> int:  # noqa: ARG002 - as Link has it
         """Send nothing: everything waits its turn."""
         return 0
 

@@ -55,7 +55,7 @@ def pack(repo: Repo, name: ObjectName) -> Package:
 
 def _take(checksum: Checksum, path: str) -> Package:
     """Return a `.filez` as it lies there, after it was read and checked."""
-    file = open(path, "rb")  # noqa: SIM115  closed with the package
+    file = open(path, "rb")  # noqa: SIM115 - closed with the package
     try:
         size = os.fstat(file.fileno()).st_size
         kept: list[bytes] | None = [] if size <= IN_MEMORY_BYTES else None
@@ -120,7 +120,7 @@ def _spool(packed: Iterator[bytes], repo: Repo) -> Package:
     """Write to a temporary file, beside the repository if one may."""
     directory = os.path.join(repo.path, "tmp")
     writable = os.access(directory, os.W_OK)
-    file = tempfile.TemporaryFile(  # noqa: SIM115  closed with the package
+    file = tempfile.TemporaryFile(  # noqa: SIM115 - closed with the package
         dir=directory if writable else None
     )
     try:

@@ -142,7 +142,7 @@ class Store:
         async with self._refs:
             await trio.to_thread.run_sync(self._set_ref, ref, commit, force)
 
-    def _set_ref(self, ref: RefPath, commit: Checksum, force: bool) -> None:  # noqa: FBT001  run_sync passes no keywords
+    def _set_ref(self, ref: RefPath, commit: Checksum, force: bool) -> None:  # noqa: FBT001 - run_sync passes no keywords
         repo = self.repo
         with writing(repo.path), repo.lock(exclusive=False):
             try:
