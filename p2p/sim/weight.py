@@ -85,9 +85,10 @@ def _answer_bytes(answer: Answer) -> int:
     match answer.events[0]:
         case e.AskAnswered(sizes=sizes):
             return _frame(number, _blob(_SIZE_BYTES * len(sizes)))
-        case e.HaveChanged(names=names):
+        case e.HaveChanged(names=names, units=units):
             bitmap = -(-len(names) // 8)
-            return _frame(number, _integer(bitmap)) + SLICE_HEAD_BYTES + bitmap
+            head = _frame(number, _integer(bitmap))
+            return head + SLICE_HEAD_BYTES + bitmap + _units_bytes(units)
         case e.ObjectsDelivered(objects=objects):
             misses = sum(
                 len(event.misses)
@@ -109,17 +110,16 @@ def _answer_bytes(answer: Answer) -> int:
 
 
 def _have_bytes(have: e.HaveChanged) -> int:
-    size = 0
-    if have.names:
-        # Names beside each other are a byte, others two or three.
-        size += _frame(3, _blob(2 * len(have.names)))
-    if have.units:
-        maps = [
-            1 + 3 + _blob(max(had.units.bit_length() - 1, 0) // 8 + 1)
-            for had in have.units
-        ]
-        size += _frame(3, 1 if len(maps) < 16 else 3, *maps)
-    return size
+    # Names beside each other are a byte, others two or three.
+    names = _frame(3, _blob(2 * len(have.names))) if have.names else 0
+    return names + _units_bytes(have.units)
+
+
+def _units_bytes(units: tuple[e.UnitsHad, ...]) -> int:
+    if not units:
+        return 0
+    maps = [1 + 3 + _blob(max(had.units.bit_length() - 1, 0) // 8 + 1) for had in units]
+    return _frame(3, 1 if len(maps) < 16 else 3, *maps)
 
 
 def _frame(*fields: int) -> int:

@@ -154,6 +154,19 @@ def test_the_map_of_a_watched_commit_is_a_bit_an_object() -> None:
     assert frame_bytes(mapped) == head + 8 + 38
 
 
+def test_units_follow_the_map_of_a_watched_commit() -> None:
+    had = e.UnitsHad(NAMES[0], 1 << 3), e.UnitsHad(NAMES[1], 1 << 30)
+    without, mapped = (
+        frame_bytes(answer(e.HaveChanged(PEER, NAMES, units, mapped=COMMIT)))
+        for units in ((), had)
+    )
+    units = m.UnitMap(1000, bytes(1)), m.UnitMap(2000, bytes(4))
+    expected = len(control_frame(encode(m.Units(number(300), units))))
+    assert mapped is not None
+    assert without is not None
+    assert mapped - without == expected
+
+
 def test_a_link_carries_records_and_packets() -> None:
     assert on_link(100) == 100 + 22 + 66
     assert on_link(2000) == 2000 + 22 + 2 * 66
