@@ -124,14 +124,16 @@ class Dialling:
                 self._neighbours.trim()
                 self._wake = trio.Event()
                 now = trio.current_time()
-                for instance in self._overlay.dials(now):
-                    nursery.start_soon(self._dial, InstanceId(instance))
+                for who in self._overlay.dials(now):
+                    instance = InstanceId(who)
+                    # It may be lost before the task begins.
+                    known = self._known[instance]
+                    nursery.start_soon(self._dial, instance, known)
                 again = min(self._overlay.next_time(now), now + TRIM_SECONDS)
                 with trio.move_on_at(again):
                     await self._wake.wait()
 
-    async def _dial(self, instance: InstanceId) -> None:
-        known = self._known[instance]
+    async def _dial(self, instance: InstanceId, known: _Known) -> None:
         met = await self._neighbours.dial(known.targets)
         end = End.MET if self._neighbours.meets(instance) else met.end
         if known.device is not None and met.peer not in {None, known.device}:

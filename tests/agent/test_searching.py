@@ -235,6 +235,33 @@ async def test_who_cannot_be_reached_is_asked_for_and_does_not_hinder_others(
         assert "ConnectError" in one.meeting.neighbours.endings
 
 
+class Loses(trio.abc.Instrument):
+    """Has a member lost when the task that is to dial it begins."""
+
+    def __init__(self, meeting: Meeting, who: InstanceId) -> None:
+        self.meeting = meeting
+        self.who = who
+        self.lost = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task.name.endswith("Dialling._dial") and not self.lost:
+            self.lost += 1
+            self.meeting.dialling.lost(self.who)
+
+
+async def test_who_is_lost_when_it_is_about_to_be_dialled_hinders_nobody(
+    site: Site,
+) -> None:
+    async with site.device("one") as one:
+        who = InstanceId(bytes(16))
+        loses = Loses(one.meeting, who)
+        trio.lowlevel.add_instrument(loses)
+        one.meeting.dialling.found(who, (Target("127.0.0.1", 1),), 0.0)
+        await until(lambda: loses.lost > 0)
+        async with site.device("two") as two:
+            await until(lambda: one.meets(two))
+
+
 def test_adverts_of_a_fleet_need_its_secret(tmp_path: Path) -> None:
     fleet = Fleet(authority="", certificate="", key="", secret=str(tmp_path / "secret"))
     with pytest.raises(ConfigError, match="secret"):
