@@ -69,6 +69,7 @@ class Members:
         self,
         me: m.DeviceId,
         *,
+        place: bytes,
         epoch: int,
         key: nacl.signing.SigningKey | None,
         send: Callable[[m.DeviceId, m.Record | m.Digest], None],
@@ -78,6 +79,7 @@ class Members:
 
         Args:
             me: this device.
+            place: of this run of it in the ring of all instances.
             epoch: of this start.
             key: the device's, if it is an Ed25519 key; without it others can only
                 hear of us from ourselves.
@@ -91,6 +93,7 @@ class Members:
             rng=random.SystemRandom(),
             sign=self._sign,
             read=self._read,
+            place=place,
         )
         self._key = key
         self._send = send
@@ -136,7 +139,8 @@ class Members:
     def joined(self, peer: m.DeviceId, hello: m.Hello) -> None:
         """Tell a neighbour, and be told by it, from now on."""
         seen = hello.seen_epoch, hello.seen_seq
-        self.gossip.joined(peer, trio.current_time(), seen=seen)
+        now = trio.current_time()
+        self.gossip.joined(peer, now, seen=seen, place=hello.instance)
         self._act()
 
     def left(self, peer: m.DeviceId) -> None:

@@ -79,6 +79,7 @@ class Neighbours(Roster):
         self._dials = 0
         self.members = Members(
             me,
+            place=instance,
             epoch=epoch,
             key=device_key,
             send=self._send,

@@ -1,11 +1,10 @@
 """Spreads what members say of themselves over a site of any size; sans-IO.
 
 Theory of operation. A record belongs to one member; of two the one with the later
-(epoch, seq) counts. What is news is passed on at once to a few sessions: to the next
-and the previous device in the order of ids, which keeps all connected, and to two at
-random, which makes it quick. So everybody hears everything about four times, however
-many sessions there are. What got lost is made up for by digests: every few seconds two
-neighbours compare which records they have.
+(epoch, seq) counts. What is news is passed on to a few sessions (`spread`): at once if
+others wait for it, because it is about the use of the origin; else what came in a while
+together. What got lost is made up for by digests: every few seconds two neighbours
+compare which records they have.
 
 A record says how old it is, so that it is forgotten everywhere at about the same time
 and nobody brings back a member that is gone. All of it is state: what waits to be sent
@@ -17,16 +16,17 @@ other call and at `next_timeout`, and then looks at `changes`.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from p2p.swarm.spread import Spread
 from p2p.wire.limits import MAX_DIGEST_VERSIONS, MAX_RECORD_AGE
 from p2p.wire.messages import DeviceId, Digest, Record, Version
-from p2p.wire.record import Claim, encode_claim
+from p2p.wire.record import Claim, OriginState, encode_claim
 
 if TYPE_CHECKING:
     from random import Random
@@ -60,7 +60,8 @@ class Pace:
         idle: how often anybody else does, at the earliest; at twice that the latest.
         forget: a member that was not heard of for so long is gone.
         digest: how often records are compared with one neighbour.
-        chords: to how many sessions beside the ring news are passed on.
+        gather: for so long at most news that nobody waits for are gathered.
+        small: in a site of so many members or fewer all news are passed on at once.
         members: how many are known at most.
         burst: records of one member taken at once; afterwards one each `apart`.
 
@@ -71,7 +72,8 @@ class Pace:
     idle: float = 30.0
     forget: float = 150.0
     digest: float = 5.0
-    chords: int = 2
+    gather: float = 1.0
+    small: int = 16
     members: int = 4096
     burst: float = 8.0
 
@@ -120,6 +122,7 @@ class Gossip:
         rng: Random,
         sign: Sign,
         read: Read,
+        place: bytes = b"",
         pace: Pace | None = None,
     ) -> None:
         """Know nobody and have no sessions.
@@ -130,6 +133,7 @@ class Gossip:
             rng: chooses whom to tell; used by nobody else.
             sign: makes the body of our own record.
             read: verifies and reads somebody else's.
+            place: ours in the ring; by default that of our id.
             pace: how often things are said.
 
         """
@@ -140,9 +144,10 @@ class Gossip:
         self._sign = sign
         self._read = read
         self._pace = pace or Pace()
-        self._sessions: list[DeviceId] = []
+        place = place or bytes.fromhex(me)
+        self._spread = Spread(place, rng, gather=self._pace.gather)
         self._entries: dict[DeviceId, _Entry] = {}
-        self._pending: dict[tuple[DeviceId, DeviceId], None] = {}
+        self._order: list[DeviceId] = []
         self._digests: dict[DeviceId, Digest] = {}
         self._changed: dict[DeviceId, None] = {}
         self._claim: Claim | None = None
@@ -154,31 +159,37 @@ class Gossip:
     def __repr__(self) -> str:
         return (
             f"<Gossip {self.me[:8]} {self.epoch}.{self.seq}: {len(self._entries)} "
-            f"records, {len(self._sessions)} sessions>"
+            f"records, {len(self._spread.sessions)} sessions>"
         )
 
     # -- sessions ----------------------------------------------------------------------
 
-    def joined(self, peer: DeviceId, now: float, *, seen: tuple[int, int]) -> None:
-        """Take a session; `seen` is the peer's HELLO: what it last saw of us."""
-        at = bisect_left(self._sessions, peer)
-        if self._sessions[at : at + 1] != [peer]:
-            self._sessions.insert(at, peer)
+    def joined(
+        self,
+        peer: DeviceId,
+        now: float,
+        *,
+        seen: tuple[int, int],
+        place: bytes = b"",
+    ) -> None:
+        """Take a session.
+
+        `seen` is what the peer's HELLO says that it last saw of us, `place` where it is
+        in the ring; by default that of its id.
+        """
+        self._spread.joined(peer, place or bytes.fromhex(peer))
         # Nobody vouches for what HELLO says: an epoch is enough, and all it can cost.
         if seen > (self.epoch, self.seq) and seen[0] - self.epoch < 1 << 32:
             self._jump(seen[0])
         if self.me in self._entries:
-            self._pending[peer, self.me] = None
+            self._spread.tell(peer, self.me)
         if self._compare is None:
             self._compare = now
 
     def left(self, peer: DeviceId) -> None:
         """Take the end of a session; its device stays a member until it is gone."""
-        if peer in self._sessions:
-            self._sessions.remove(peer)
+        self._spread.left(peer)
         self._digests.pop(peer, None)
-        for key in [key for key in self._pending if key[0] == peer]:
-            del self._pending[key]
 
     def seen(self, peer: DeviceId) -> tuple[int, int]:
         """Return epoch and seq of a peer's last record, for our HELLO to it."""
@@ -204,6 +215,8 @@ class Gossip:
         version = record.epoch, record.seq
         is_ours = record.member == self.me
         known = (self.epoch, self.seq) if is_ours else former and former.version
+        if known == version:
+            self._spread.is_known(peer, record.member)
         if (known and version <= known) or record.age >= self._pace.forget:
             return Heard.KNOWN
         tokens = self._count(former, now)
@@ -219,16 +232,16 @@ class Gossip:
         if former is None:
             self._make_room()
         said = now - record.age
-        self._entries[record.member] = _Entry(record, *read, said, tokens, now)
+        self._enter(_Entry(record, *read, said, tokens, now))
         self._changed[record.member] = None
         if read.is_signed:
-            self._spread(record.member, peer)
+            self._pass_on(record.member, peer, former, now)
         return Heard.NEWS
 
     def receive_digest(self, peer: DeviceId, digest: Digest, now: float) -> None:
         """Send what a neighbour lacks, and ask in return for what we lack."""
         theirs = {member: (epoch, seq) for member, epoch, seq in digest.versions}
-        ours = self._between(digest.first, digest.last)
+        ours = dict.fromkeys(self._between(digest.first, digest.last))
         newer = (
             member
             for member in ours
@@ -236,14 +249,15 @@ class Gossip:
             and self._age(member, now) < self._pace.forget
         )
         for member in islice(newer, _ANSWERED):
-            self._pending[peer, member] = None
+            self._spread.tell(peer, member)
         lacking = any(
             version > (self._entries[member].version if member in ours else (-1, 0))
             for member, version in theirs.items()
             if digest.first <= member <= digest.last
         )
-        if lacking and not digest.is_answer and peer in self._sessions:
-            self._digests[peer] = self._digest(ours, digest.first, digest.last, True)
+        if lacking and not digest.is_answer and peer in self._spread.sessions:
+            lists = [*ours], digest.first, digest.last
+            self._digests[peer] = self._digest(*lists, True)
 
     def _jump(self, epoch: int) -> None:
         """Speak from a later epoch, so that what we say now counts."""
@@ -266,28 +280,36 @@ class Gossip:
 
     def _forget(self, member: DeviceId) -> None:
         del self._entries[member]
+        del self._order[bisect_left(self._order, member)]
         self._changed[member] = None
-        for key in [key for key in self._pending if key[1] == member]:
-            del self._pending[key]
+        self._spread.forget(member)
+
+    def _enter(self, entry: _Entry) -> None:
+        member = entry.record.member
+        if member not in self._entries:
+            insort(self._order, member)
+        self._entries[member] = entry
 
     # -- whom to tell ------------------------------------------------------------------
 
-    def _spread(self, member: DeviceId, source: DeviceId | None) -> None:
-        sessions = self._sessions
-        if not sessions:
-            return
-        at = bisect_left(sessions, self.me)
-        ring = {sessions[at % len(sessions)]: None, sessions[at - 1]: None}
-        others = [one for one in sessions if one not in ring]
-        chords = self._rng.sample(others, min(self._pace.chords, len(others)))
-        for peer in (*ring, *chords):
-            if peer not in {source, member}:
-                self._pending[peer, member] = None
+    def _pass_on(
+        self,
+        member: DeviceId,
+        source: DeviceId | None,
+        former: _Entry | None,
+        now: float,
+    ) -> None:
+        is_awaited = (
+            len(self._entries) <= self._pace.small
+            or _is_awaited(self._entries[member].claim)
+            or (former is not None and _is_awaited(former.claim))
+        )
+        self._spread.news(member, source, now, is_awaited=is_awaited)
 
     def _between(self, first: DeviceId, last: DeviceId) -> list[DeviceId]:
-        entries = self._entries
-        members = sorted(member for member in entries if entries[member].is_signed)
-        return members[bisect_left(members, first) : bisect_right(members, last)]
+        order, entries = self._order, self._entries
+        found = order[bisect_left(order, first) : bisect_right(order, last)]
+        return [member for member in found if entries[member].is_signed]
 
     def _digest(
         self,
@@ -318,10 +340,10 @@ class Gossip:
         own = self._own_due()
         if own is not None and now >= own:
             self._say(now)
-        if self._compare is not None and now >= self._compare and self._sessions:
+        if self._compare is not None and now >= self._compare and self._spread.sessions:
             self._start_digest(now)
         out: list[tuple[DeviceId, Record | Digest]] = []
-        for peer, member in self._pending:
+        for peer, member in self._spread.take(now):
             age = int(self._age(member, now))
             if age < self._pace.forget:
                 record = self._entries[member].record
@@ -329,15 +351,16 @@ class Gossip:
                     record = replace(record, age=age)
                 out.append((peer, record))
         out += self._digests.items()
-        self._pending.clear()
         self._digests.clear()
         return out
 
     def next_timeout(self) -> float:
         """Return when to call `outgoing` though nothing happens."""
         own = self._own_due()
-        times = [self._sweep, own if own is not None else self._sweep]
-        if self._compare is not None and self._sessions:
+        times = [self._sweep, self._spread.next_timeout()]
+        if own is not None:
+            times.append(own)
+        if self._compare is not None and self._spread.sessions:
             times.append(self._compare)
         return min(times)
 
@@ -357,15 +380,15 @@ class Gossip:
         claim = self._claim
         body = self._sign(self.me, self.epoch, self.seq, encode_claim(claim))
         record = Record(self.me, self.epoch, self.seq, body)
-        entry = _Entry(record, claim, True, now, pace.burst, now)
-        self._entries[self.me] = entry
+        former = self._entries.get(self.me)
+        self._enter(_Entry(record, claim, True, now, pace.burst, now))
         idle = pace.idle * (1 + self._rng.random())
         self._refresh = now + (pace.active if claim.active else idle)
-        self._spread(self.me, None)
+        self._pass_on(self.me, None, former, now)
 
     def _start_digest(self, now: float) -> None:
         members = self._between(_FIRST, _LAST)
-        peer = self._rng.choice(self._sessions)
+        peer = self._rng.choice(self._spread.sessions)
         self._digests[peer] = self._digest(members, _FIRST, _LAST, False)
         self._compare = now + self._pace.digest
 
@@ -400,3 +423,9 @@ class Gossip:
                 found.append((member, Member(member, entry.claim, age)))
         self._changed.clear()
         return found
+
+
+def _is_awaited(claim: Claim) -> bool:
+    """Tell whether others wait to hear it: it uses the origin, or will soon."""
+    is_about_to = claim.wants and claim.origin is OriginState.OK
+    return bool(claim.active or claim.busy_seconds or is_about_to)

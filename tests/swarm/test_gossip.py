@@ -1,8 +1,10 @@
 """Member records over a site: everybody hears everything, and not much more."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -13,6 +15,7 @@ from p2p.wire.messages import DeviceId, Digest, Record
 from p2p.wire.record import (
     Active,
     Claim,
+    CommitTag,
     OriginState,
     bucket_lease,
     decode_claim,
@@ -21,6 +24,7 @@ from p2p.wire.record import (
 
 IDLE = Claim(origin=OriginState.OK)
 BUSY = Claim(origin=OriginState.BUSY, busy_seconds=9)
+COMPLETE = Claim(complete=(CommitTag(bytes(16)),))
 FETCHING = Claim(active=(Active(bucket_lease(1), 1),))
 PACE = Pace()
 
@@ -58,6 +62,7 @@ class Net:
     links: dict[DeviceId, dict[DeviceId, None]] = field(default_factory=dict)
     now: float = 0.0
     sent: int = 0
+    told: Counter[DeviceId] = field(default_factory=Counter)
     lost: set[DeviceId] = field(default_factory=set)
 
     def add(self, number: int, *, epoch: int = 1) -> Gossip:
@@ -90,6 +95,8 @@ class Net:
                 for peer, message in gossip.outgoing(self.now):
                     busy = True
                     self.sent += 1
+                    if isinstance(message, Record):
+                        self.told[message.member] += 1
                     if peer in self.lost or peer not in self.links[me]:
                         continue
                     if isinstance(message, Record):
@@ -142,6 +149,57 @@ def test_a_change_is_heard_at_once_about_four_times_by_each() -> None:
     told = [known(g, net.now).get(one.me) for g in net.all.values() if g is not one]
     assert told == [BUSY] * 99
     assert net.sent - before <= 4 * 100
+
+
+def test_what_nobody_waits_for_is_heard_by_all_and_seldom_twice() -> None:
+    net = site(100, degree=12)
+    net.run(20)
+    net.told.clear()
+    one = net.all[device(5)]
+    one.publish(COMPLETE)
+    net.run(10)
+    told = [known(g, net.now).get(one.me) for g in net.all.values() if g is not one]
+    assert told == [COMPLETE] * 99
+    assert net.told[one.me] <= 2 * 100
+
+
+def test_what_nobody_waits_for_comes_together() -> None:
+    gossip = alone(12)
+    for number in range(1, 60):
+        gossip.receive(device(1), record(number, 1, 1, IDLE), 0.01 * number)
+    gossip.outgoing(0.6)
+    for number in range(60, 100):
+        gossip.receive(device(1), record(number, 1, 1, IDLE), 1.0)
+        assert not any(isinstance(m, Record) for _, m in gossip.outgoing(1.0))
+    peers = [p for p, m in gossip.outgoing(2.0) if isinstance(m, Record)]
+    assert len(peers) > 60
+    assert sum(one != other for one, other in pairwise(peers)) < 12
+
+
+def test_who_told_us_meanwhile_is_not_told() -> None:
+    gossip = alone(1)
+    gossip.joined(device(2), 0.0, seen=(0, 0))
+    for number in range(3, 40):
+        gossip.receive(device(1), record(number, 1, 1, IDLE), 0.0)
+    gossip.outgoing(0.0)
+    late = record(50, 1, 1, IDLE)
+    gossip.receive(device(1), late, 5.0)
+    gossip.receive(device(2), late, 5.1)
+    told = [m for _, m in gossip.outgoing(7.0) if isinstance(m, Record)]
+    assert late.member not in {m.member for m in told}
+
+
+def test_the_ring_is_that_of_the_places() -> None:
+    rng = Random(0)
+    gossip = Gossip(device(0), epoch=1, rng=rng, sign=sign, read=read, place=b"m")
+    for number, place in enumerate(b"abcdefghijklnopqrs", 1):
+        gossip.joined(device(number), 0.0, seen=(0, 0), place=bytes([place]))
+    for number in range(100, 110):
+        gossip.receive(device(1), record(number, 1, 1, FETCHING), 0.0)
+    told = [(m.member, p) for p, m in gossip.outgoing(0.0) if isinstance(m, Record)]
+    for number in range(100, 110):
+        assert (device(number), device(12)) in told
+        assert (device(number), device(13)) in told
 
 
 def test_own_changes_keep_their_distance_and_the_last_one_counts() -> None:
