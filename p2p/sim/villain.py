@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p2p.ostree.objects import ObjectName
-from p2p.sim.giver import Answer, Giver, Question
+from p2p.sim.giver import Answer, Giver, Question, Store
+from p2p.sim.network import Network
+from p2p.sim.timeline import Timeline
 from p2p.swarm import action as a
 from p2p.swarm import event as e
 from p2p.wire.limits import LARGE_OBJECT_BYTES
 from p2p.wire.messages import DeviceId, Miss
 
 _STATUS_SECONDS = 0.2
+# What a dribbling one gives each neighbour in a second.
+_DROP_BYTES = 1000
+_DROP_SECONDS = 1.0
 
 
 class Silent(Giver):
@@ -35,6 +40,35 @@ class Idle(Giver):
         self._network.send(self.me, peer, e.StatusReported(self.me, 0, 0.0))
         if peer in self._network.hosts[self.me].pipes:
             self._timeline.after(_STATUS_SECONDS, lambda: self._promise(peer))
+
+
+class Dribbling(Idle):
+    """Gives everybody who asks 1 KB a second, and never a whole object."""
+
+    def __init__(
+        self, me: DeviceId, network: Network, timeline: Timeline, store: Store
+    ) -> None:
+        super().__init__(me, network, timeline, store)
+        self._asking: set[DeviceId] = set()
+
+    def asked(self, peer: DeviceId, action: Question) -> None:
+        """Promise it, and begin with the first thing that is content."""
+        super().asked(peer, action)
+        is_content = isinstance(action, a.RequestBatch | a.RequestUnit)
+        if is_content and peer not in self._asking:
+            self._asking.add(peer)
+            self._drop(peer)
+
+    def left(self, peer: DeviceId) -> None:
+        """Give nothing more."""
+        super().left(peer)
+        self._asking.discard(peer)
+
+    def _drop(self, peer: DeviceId) -> None:
+        if peer in self._asking:
+            status = e.StatusReported(self.me, 0, 0.0)
+            self._network.send(self.me, peer, status, _DROP_BYTES, is_bulk=True)
+            self._timeline.after(_DROP_SECONDS, lambda: self._drop(peer))
 
 
 class _Refusing(Giver):
@@ -167,4 +201,5 @@ VILLAINS: tuple[type[Giver], ...] = (
     Enlarging,
     Shrinking,
     Omitting,
+    Dribbling,
 )

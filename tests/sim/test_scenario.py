@@ -152,3 +152,11 @@ def test_a_large_site_has_as_many_sessions_as_are_said() -> None:
     counts = [len(host.pipes) for host in hosts]
     assert max(counts) == 6
     assert sum(counts) >= 6 * 30 - 6
+
+
+def test_a_dribbling_neighbour_gives_a_kilobyte_a_second_and_no_object() -> None:
+    rehearsal, report = play("0s villain dribbling", holders=0, wan=10 * MBIT)
+    villain = rehearsal.device("villain-1").id
+    assert report.last is not None
+    drops = 4 * (report.last + 1)
+    assert 4000 <= rehearsal.site.network.hosts[villain].content <= 1000 * drops
