@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from p2p.swarm import event as e
 from p2p.swarm.action import AcceptUnit, Blame
 from p2p.swarm.bits import pack
@@ -135,6 +137,8 @@ def hashes_delivered(parts: Parts, event: e.HashesDelivered, now: float) -> None
         case Verdict.USELESS:
             neighbour.faults += 1
             neighbour.deny(1 << item)
+        case verdict:
+            assert_never(verdict)
     parts.splits.expect_page(item)
 
 
@@ -246,6 +250,8 @@ def _judge(
         case e.Outcome.CANCELLED:
             if not request.cancelled:
                 neighbour.rest = max(neighbour.rest, now + tuning.rest)
+        case outcome:
+            assert_never(outcome)
 
 
 def _take_denial(parts: Parts, neighbour: Neighbour, request: Request) -> None:
@@ -335,8 +341,8 @@ def object_rejected(parts: Parts, event: e.ObjectRejected, now: float) -> None:
     landed = site.landed.pop(item, None)
     split = parts.splits.get(item)
     if landed is None:
-        if split is not None:
-            parts.splits.convict(split, now)
+        assert split is not None  # noqa: S101 - else somebody gave it as a whole
+        parts.splits.convict(split, now)
         return
     site.backlog -= landed.size
     site.tally.rejected += landed.size

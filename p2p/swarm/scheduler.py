@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from p2p.ostree.objects import Checksum, ObjectName
+from p2p.ostree.objects import ObjectName
 from p2p.swarm import delivery, knowing, sourcing
 from p2p.swarm import event as e
 from p2p.swarm.action import Action
@@ -234,10 +234,3 @@ class Scheduler:
             State.OPEN, State.ASKED, State.FETCHING, State.LANDED, State.SPLIT
         )
         return catalogue.names_of(bits & ~catalogue.units)
-
-    def has(self, commit: Checksum) -> bool:
-        """Tell whether all that is known of a commit is verified and here."""
-        catalogue = self._parts.site.catalogue
-        members = catalogue.members.get(commit, 0)
-        members &= ~catalogue.units
-        return not members & ~catalogue.having(State.DONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2p.swarm.action import Reason, ReportStuck
-from p2p.swarm.bits import each, less
+from p2p.swarm.bits import less
 from p2p.swarm.event import Failure, OriginState
 from p2p.swarm.lane import Lane
 from p2p.swarm.large import Splits
@@ -64,10 +64,3 @@ class Stuck:
         if site.origin in {OriginState.NO, OriginState.METERED} and lost:
             found[Reason.NO_SOURCE] = lost
         return found
-
-    def items(self) -> list[int]:
-        """Return everything reported and not taken back."""
-        bits = 0
-        for told in self._told.values():
-            bits |= told
-        return list(each(bits))
