@@ -23,6 +23,11 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
         parse_rate(text, where="--rate")
 
 
+def test_no_rate_is_written_as_unlimited() -> None:
+    assert format_rate(None) == "unlimited"
+    assert repr(Bucket(1.25e6)) == "<Bucket 10mbit>"
+
+
 def test_packets_of_ethernet_carry_their_headers() -> None:
     assert on_wire(0) == 0
     assert on_wire(1448) == 1514

@@ -1,10 +1,14 @@
 """What we keep, ask for and wait for has bounds, whatever others say."""
 
+from random import Random
+
 from p2p.ostree.objects import ObjectName
 from p2p.sim.site import device_id
 from p2p.swarm import action as a
 from p2p.swarm import event as e
+from p2p.swarm.allotment import Allotment
 from p2p.swarm.membership import Members
+from p2p.swarm.overlay import Overlay
 from p2p.swarm.tuning import Limits, Tuning
 from p2p.wire.messages import Held
 from p2p.wire.record import Claim, OriginState, commit_tag
@@ -91,3 +95,8 @@ def test_what_describes_a_scheduler_is_short() -> None:
     assert repr(rig.parts.site.members.get(ANNA)) == (
         f"<Member {ANNA[:8]} live, 0 fetches>"
     )
+    assert repr(rig.parts.site.members) == "<Members 1>"
+    assert repr(rig.parts.splits) == "<Splits 0 large objects under way>"
+    assert repr(rig.parts.lane.suspicion) == "<Suspicion 1 owners>"
+    assert repr(Overlay(b"me", Random(1))) == "<Overlay 0 of 0>"
+    assert repr(Allotment(rig.parts.site)) == "<Allotment of None bytes/s>"

@@ -156,3 +156,24 @@ def test_no_more_is_asked_of_the_origin_than_is_allowed(limit: int) -> None:
     rig.want(files(20))
     rig.wait(1)
     assert len(fetched(rig.log)) == limit
+
+
+def test_what_a_slow_neighbour_holds_up_is_fetched_once_patience_is_spent() -> None:
+    rig = Rig()
+    names = files(4)
+    rig.tell(e.SizesReported([(name, 200_000) for name in names]))
+    rig.join(ANNA, COMMIT)
+    request = one(rig.want(names[:1]), a.RequestBatch)
+    rig.wait(0.1)
+    rig.deliver(request, size=200_000)
+    rig.verify(names[0])
+    rig.tell(e.OriginStateChanged(e.OriginState.OK))
+    rig.want(names[1:])
+    while not only(rig.log, a.Cancel):
+        rig.wait(0.25)
+        # It gives something all the time, and would take minutes.
+        rig.tell(e.DataArrived(ANNA, 50))
+        assert rig.now < 160
+    assert only(rig.log, a.Cancel)
+    assert set(fetched(rig.log)) <= set(names[1:])
+    assert fetched(rig.log)
