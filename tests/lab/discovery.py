@@ -25,7 +25,7 @@ from p2p.ostree.config import RepoMode
 from p2p.ostree.repo import Repo
 from tests.lab.lines import Lines
 from tests.lab.meters import cpu_seconds, machine_busy_seconds
-from tests.lab.namespaces import Host, Lab, open_lab
+from tests.lab.namespaces import Host, Lab, open_lab, room_for_neighbours
 from tests.pulls import command, environment
 
 START_SECONDS = 300.0
@@ -165,6 +165,7 @@ def discover(count: int, *, seconds: float = 60.0, idle: float = 0.0) -> Discove
     """
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(room_for_neighbours(count))
         lab = stack.enter_context(open_lab())
         agents = [_agent(lab, path, number) for number in range(count)]
         for number in range(0, count, AT_ONCE):

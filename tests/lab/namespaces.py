@@ -203,6 +203,29 @@ def open_lab() -> Iterator[Lab]:
         yield Lab(stack)
 
 
+@contextmanager
+def room_for_neighbours(hosts: int) -> Iterator[None]:
+    """Let the kernel know the addresses of so many hosts in each of them.
+
+    All namespaces share one table, of 1,024 entries if nobody sets it; whoever is not
+    in it cannot be connected to. It is set back afterwards.
+    """
+    needed = 8 * hosts * hosts
+    paths = [
+        Path(f"/proc/sys/net/{family}/neigh/default/gc_thresh{number}")
+        for family in ("ipv4", "ipv6")
+        for number in (3, 2, 1)
+    ]
+    before = {path: path.read_text() for path in paths}
+    try:
+        for path in paths:
+            path.write_text(str(max(needed, int(before[path]))))
+        yield
+    finally:
+        for path in reversed(paths):
+            path.write_text(before[path])
+
+
 def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

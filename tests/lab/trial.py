@@ -23,7 +23,7 @@ from tests.lab.meters import (
     peak_memory,
     read_link,
 )
-from tests.lab.namespaces import Host
+from tests.lab.namespaces import Host, room_for_neighbours
 from tests.lab.site import Device, Site, open_site, until
 from tests.pulls import REF, REMOTE
 from tests.trees import MIB
@@ -249,7 +249,11 @@ def fluid_bound(plan: Plan, content: int, goodput: float) -> float:
 def open_trial(plan: Plan, work: Path, tree: Path) -> Iterator[tuple[Trial, Figures]]:
     """Make a site and its devices; yield it with what was measured beforehand."""
     uplink = plan.wan or "1000mbit"
-    with open_site(work, uplink=uplink, lan=plan.link) as site:
+    hosts = plan.devices + plan.holders + 3
+    with (
+        room_for_neighbours(hosts),
+        open_site(work, uplink=uplink, lan=plan.link) as site,
+    ):
         commit = site.publisher.commit(tree)
         before = Figures()
         before.copy = site.pull_by_stock(REF)
