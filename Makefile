@@ -16,6 +16,20 @@ CORE := p2p/ostree/filez.py \
     p2p/ostree/gvariant.py \
     p2p/ostree/objects.py \
     p2p/ostree/walk.py \
+    p2p/qos.py \
+    p2p/rate.py \
+    p2p/swarm/action.py \
+    p2p/swarm/bits.py \
+    p2p/swarm/event.py \
+    p2p/swarm/giving.py \
+    p2p/swarm/hearsay.py \
+    p2p/swarm/inquiry.py \
+    p2p/swarm/lifecycle.py \
+    p2p/swarm/meter.py \
+    p2p/swarm/news.py \
+    p2p/swarm/parts.py \
+    p2p/swarm/patience.py \
+    p2p/swarm/tuning.py \
     p2p/trust/policy.py \
     p2p/trust/sign.py \
     p2p/wire/*.py
