@@ -376,6 +376,10 @@ class Splits:
                 # It has them still, for the list that comes next.
                 neighbour.announce_early(split.item, had >> split.first)
         self._retire(split, now)
+        # If the origin gave it meanwhile, what the writer says of that comes too late.
+        landed = self._site.landed.pop(split.item, None)
+        if landed is not None:
+            self._site.backlog -= landed.size
         self._site.catalogue.shift(Step.UNSPLIT, 1 << split.item)
         self._site.epoch += 1
 

@@ -45,6 +45,19 @@ def test_units_of_a_large_object_are_thrown_away_and_withdrawn() -> None:
     assert rig.scheduler.is_complete
 
 
+def test_what_the_origin_gave_instead_of_units_weighs_no_more() -> None:
+    rig = Rig(origin=e.OriginState.OK)
+    rig.tell(e.SizesReported(((BIG, 4 * UNIT_BYTES),)))
+    rig.join(ANNA, COMMIT)
+    rig.list_units(one(rig.want([BIG]), a.RequestHashes), 4)
+    assert one(rig.tell(e.PeerLeft(ANNA)), a.FetchFromOrigin).name == BIG
+    rig.tell(e.OriginDelivered(BIG, 4 * UNIT_BYTES))
+    assert rig.parts.site.backlog == 4 * UNIT_BYTES
+    rig.tell(e.Unwanted(COMMIT))
+    rig.verify(BIG)
+    assert rig.parts.site.backlog == 0
+
+
 def test_its_maps_are_watched_no_more_and_others_still_are() -> None:
     rig = Rig()
     rig.join(ANNA, COMMIT, OTHER, held=Held.PARTIAL)
