@@ -28,6 +28,25 @@ def read_link(pid: int, interface: str = "eth0") -> Link:
     raise ValueError(f"process {pid} has no interface {interface}")
 
 
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """TCP segments that a network namespace sent so far, and those it sent again."""
+
+    sent: int
+    resent: int
+
+    def __sub__(self, before: "Segments") -> "Segments":
+        return Segments(self.sent - before.sent, self.resent - before.resent)
+
+
+def read_segments(pid: int) -> Segments:
+    """Read the TCP counters of the network namespace that a process lives in."""
+    lines = Path(f"/proc/{pid}/net/snmp").read_text().splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Tcp:"))
+    counters = dict(zip(names, values, strict=True))
+    return Segments(int(counters["OutSegs"]), int(counters["RetransSegs"]))
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the processor time of a process and of the children it waited for."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -18,12 +18,14 @@ from typing import Any
 from tests.lab.goodput import measure_goodput
 from tests.lab.meters import (
     Link,
+    Segments,
     cpu_seconds,
     machine_busy_seconds,
     peak_memory,
     read_link,
+    read_segments,
 )
-from tests.lab.namespaces import Host, room_for_neighbours
+from tests.lab.namespaces import room_for_neighbours
 from tests.lab.site import Device, Site, open_site, until
 from tests.pulls import REF, REMOTE
 from tests.trees import MIB
@@ -68,6 +70,7 @@ class Figures:
         first, median: the same for the first device, and half of them.
         holder_copies: what the holders sent, in copies.
         wan_copies: what came through the uplink, in copies.
+        resent: share of those segments of TCP that were sent again, as they were lost.
         tail: seconds from the last byte of the uplink to the last device's end.
         excess: what devices received beyond one content each, as a share of that.
         unfinished: devices that still run and did not finish.
@@ -86,6 +89,7 @@ class Figures:
     median: float = 0.0
     holder_copies: float = 0.0
     wan_copies: float = 0.0
+    resent: float = 0.0
     tail: float = 0.0
     excess: float = 0.0
     unfinished: int = 0
@@ -176,7 +180,7 @@ class Trial:
         cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
         busy = machine_busy_seconds()
         self.uplink_before = read_link(self.site.treehub.pid).sent
-        wire = {host.name: host.wire_bytes() for host in self._givers()}
+        given = self._given()
         self.began = time.monotonic()
         self._release()
         self._wait()
@@ -192,14 +196,24 @@ class Trial:
         figures.memory = max(peak_memory(device.pid) for device in alive)
         moved = {d.host.name: read_link(d.pid) - links[d.host.name] for d in alive}
         self._count(figures, moved)
-        given = {h.name: h.wire_bytes() - wire[h.name] for h in self._givers()}
-        figures.wan_copies = float(given.pop(self.site.origin.name))
-        figures.holder_copies = float(sum(given.values()))
+        self._count_given(figures, given)
         return figures
 
-    def _givers(self) -> list[Host]:
-        """Return the hosts whose bytes are counted as copies."""
-        return [self.site.origin, *(holder.host for holder in self.holders)]
+    def _given(self) -> list[tuple[int, Segments]]:
+        """Return what the origin, and then each holder sent so far."""
+        givers = [(self.site.origin, self.site.treehub.pid)]
+        givers += [(holder.host, holder.pid) for holder in self.holders]
+        return [(host.wire_bytes(), read_segments(pid)) for host, pid in givers]
+
+    def _count_given(
+        self, figures: Figures, before: list[tuple[int, Segments]]
+    ) -> None:
+        pairs = list(zip(self._given(), before, strict=True))
+        wan, *holders = [now - then for (now, _), (then, _) in pairs]
+        figures.wan_copies, figures.holder_copies = float(wan), float(sum(holders))
+        segments = [now - then for (_, now), (_, then) in pairs]
+        sent = sum(each.sent for each in segments)
+        figures.resent = sum(each.resent for each in segments) / max(sent, 1)
 
     def _release(self) -> None:
         body = {"refspec": f"{REMOTE}:{REF}"}
@@ -313,6 +327,7 @@ def show(figures: Figures) -> str:
         f"last device   {f.seconds:.2f} s, {against} ({times})",
         f"goodput       {f.goodput * 8 / 1e6:.2f} Mbit/s; {sizes}",
         f"copies        {f.holder_copies:.3f} from the holders, {over}",
+        f"lost          {f.resent:.2%} of what they sent, and sent again by TCP",
         f"received      {f.excess:+.2%} beyond the content, headers included",
         f"processor     {f.cpu:.0%} for agents, {f.busy:.0%} in all",
         f"memory        {f.memory / MIB:.0f} MiB at most",
