@@ -77,6 +77,8 @@ class Membership:
 
     def _publish(self) -> None:
         complete = tuple(dict.fromkeys((*self._claim.complete, *self._complete)))
+        if not (self._claim.wants or complete or self.gossip.seq):
+            return  # as an agent that has nothing to say yet
         claim = replace(self._claim, complete=complete[:MAX_CLAIM_COMMITS])
         self.gossip.publish(claim, is_urgent=self._is_urgent)
         self._act()

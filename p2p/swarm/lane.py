@@ -39,6 +39,8 @@ _CHECKED = 8
 _DIRECTORY_SECONDS = 1.0
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
+# With so many others, those who fetch begin one after the other.
+_MANY = 12
 
 _PASSING = {Failure.TRANSIENT, Failure.DAMAGED}
 
@@ -84,6 +86,8 @@ class Lane:
         self._missing = (0, 0.0)
         self._is_paused = False
         self._began = 0.0
+        self._turn = 0.0
+        self._is_early = False
         self._loud_from = inf
         self._is_hushed = False
 
@@ -201,6 +205,7 @@ class Lane:
             self._loud_from = inf
             return
         self._is_hushed = self._listen(now)
+        self._is_early = now < self._turn
         self._is_paused = now < site.members.busy_until and not self.patience.is_spent
         if self._is_paused:
             # It told a member to come back later, and we come from the same place.
@@ -228,6 +233,7 @@ class Lane:
         if self._loud_from == inf and len(site.catalogue):
             self._began = now
             self._loud_from = now + tuning.hush
+            self._turn = now + self._wait_for_first()
         company = (len(site.neighbours), site.members.version)
         if company != self._company:
             self._company = company
@@ -235,6 +241,16 @@ class Lane:
             if is_beginning and self._loud_from < inf:
                 self._loud_from = now + tuning.hush
         return now < self._loud_from
+
+    def _wait_for_first(self) -> float:
+        """Return how long we wait to hear of those who come before us.
+
+        Else all devices of a large site would begin, as nobody knows of anybody.
+        """
+        site = self._site
+        if max(len(site.neighbours), site.members.count) < _MANY:
+            return 0.0
+        return self.ownership.lateness * site.tuning.longest_hush
 
     def _is_walking(self, now: float) -> bool:
         """Tell whether we begin, and directories are missing still.
@@ -277,6 +293,8 @@ class Lane:
             times.append(self.suspicion.deadline())
         if self._is_hushed:
             times.append(self._loud_from)
+        if self._is_early:
+            times.append(self._turn)
         return min((time for time in times if time is not None), default=None)
 
     def _fetch_ours(self, now: float) -> bool:
@@ -287,7 +305,7 @@ class Lane:
         is_walking = self._is_walking(now)
         seen = (site.epoch, catalogue.opened, len(catalogue), is_walking)
         is_awake = self._wake is not None and now >= self._wake
-        is_due = room > 0 and self.ownership.is_member
+        is_due = room > 0 and self.ownership.is_member and not self._is_early
         if is_due and (seen != self._dry or is_awake):
             needed = self._needed(now)
             if is_walking:

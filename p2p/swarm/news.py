@@ -34,6 +34,7 @@ class News:
         self._told = Claim()
         self._state: object = None
         self._report = 0.0
+        self._told_of = 0
         self._progress = 0.0
         self._fetched = -inf
         self._lease = bucket_lease(0)
@@ -59,12 +60,13 @@ class News:
             self._names = []
             self._arriving = {}
             self._due = None
-        if now >= self._report:
+        if now >= self._report or len(self._site.catalogue.members) > self._told_of:
             self._tell_claim(now)
 
     def _tell_claim(self, now: float) -> None:
         site = self._site
         self._report = now + site.tuning.report
+        self._told_of = len(site.catalogue.members)
         self._state = self._our_state()
         if site.fetches:
             if now >= self._fetched + site.tuning.progress:

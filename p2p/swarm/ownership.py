@@ -157,6 +157,13 @@ class Ownership:
         return f"<Ownership {len(self._own)} of {len(self._late)} shards>"
 
     @property
+    def lateness(self) -> float:
+        """How late we come among all devices, from 0 to 1, for our first commit."""
+        commits = self._site.catalogue.members
+        first = next(iter(commits), None)
+        return rank(commit_tag(first), self._site.me) / 2**64 if first else 0.0
+
+    @property
     def own(self) -> list[Shard]:
         """Shards with objects that nobody above us is known to want."""
         self._rank_all()

@@ -37,7 +37,7 @@ def test_another_limit_counts_at_once_and_none_is_none() -> None:
 
 
 def test_a_site_keeps_to_its_rate_and_makes_use_of_it() -> None:
-    tree = small_tree(files=200)
+    tree = small_tree(files=600)
     site = VirtualSite(seed=4, wan=100 * MBIT)
     publish(site, tree)
     cap = 10 * MBIT
