@@ -205,3 +205,23 @@ def test_in_a_large_site_only_those_who_fetch_speak_at_once() -> None:
     rig.tell(e.Wanted(OTHER, files(3, "more")))
     rig.wait(0.3)
     assert urgent(rig)[-1], "it may have to help out soon"
+
+
+@pytest.mark.parametrize(("others", "is_large"), [(11, False), (12, True)])
+def test_in_a_large_site_who_comes_late_begins_late(
+    others: int, *, is_large: bool
+) -> None:
+    rig = Rig(origin=e.OriginState.OK)
+    tag = commit_tag(COMMIT)
+    peers = (device_id(f"peer {number}") for number in range(1000))
+    later = [peer for peer in peers if rank(tag, peer) > rank(tag, ME)]
+    for peer in later[:others]:
+        rig.join(peer, COMMIT, held=Held.PARTIAL)
+    rig.want(files(40))
+    ownership = rig.parts.lane.ownership
+    assert ownership.is_member
+    turn = ownership.lateness * rig.parts.site.tuning.longest_hush
+    assert 0 < turn < rig.parts.site.tuning.longest_hush
+    begins_at_once = bool(only([*rig.log, *rig.wait(turn - 0.01)], a.FetchFromOrigin))
+    assert begins_at_once is not is_large
+    assert only([*rig.log, *rig.wait(0.02)], a.FetchFromOrigin)
