@@ -207,7 +207,7 @@ def test_in_a_large_site_only_those_who_fetch_speak_at_once() -> None:
     assert urgent(rig)[-1], "it may have to help out soon"
 
 
-@pytest.mark.parametrize(("others", "is_large"), [(11, False), (12, True)])
+@pytest.mark.parametrize("others, is_large", [(11, False), (12, True)])
 def test_in_a_large_site_who_comes_late_begins_late(
     others: int, *, is_large: bool
 ) -> None:
