@@ -34,6 +34,7 @@ class Dialling:
 
     Attributes:
         on_failure: called with who could not be reached.
+        on_lost: called with where somebody was that is not found any more.
 
     """
 
@@ -44,6 +45,7 @@ class Dialling:
         self._known: dict[InstanceId, _Known] = {}
         self._wake = trio.Event()
         self.on_failure: Callable[[InstanceId], Awaitable[None]] = _accept_failure
+        self.on_lost: Callable[[tuple[Target, ...]], None] = _accept_loss
         neighbours.on_change = self._look
 
     def _look(self) -> None:
@@ -63,7 +65,16 @@ class Dialling:
             self._enter(instance, _Known(targets, since), seconds)
 
     def lost(self, instance: InstanceId) -> None:
-        """Dial a member no more; a session that is up goes on."""
+        """Dial a member no more, unless it says itself where it is.
+
+        A session that is up goes on.
+        """
+        known = self._known.get(instance)
+        self._drop(instance)
+        if known is not None:
+            self.on_lost(known.targets)
+
+    def _drop(self, instance: InstanceId) -> None:
         self._known.pop(instance, None)
         self._overlay.lost(instance)
         self._look()
@@ -100,7 +111,7 @@ class Dialling:
 
     def _forget(self, device: m.DeviceId, alias: InstanceId) -> None:
         if self._neighbours.aliases.pop(device, None) is not None:
-            self.lost(alias)
+            self._drop(alias)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return whom this device could dial, met or not, as JSON values."""
@@ -147,3 +158,7 @@ class Dialling:
 async def _accept_failure(_: InstanceId) -> None:
     """Nobody wants to know."""
     await trio.lowlevel.checkpoint()
+
+
+def _accept_loss(_: tuple[Target, ...]) -> None:
+    """Nobody knows more."""

@@ -331,7 +331,16 @@ async def _exchange(meeting: Meeting, options: MeetingOptions) -> None:
         addresses = () if member is None else member.claim.addresses
         meeting.dialling.told_of(who, links.targets(addresses))
 
+    def lost(targets: tuple[Target, ...]) -> None:
+        # It may be cut off and come back. mDNS would find it late: who asks again and
+        # again asks ever more seldom (RFC 6762 §5.2).
+        for member in members.all():
+            said = links.targets(member.claim.addresses)
+            if not set(targets).isdisjoint(said):
+                meeting.dialling.told_of(member.id, said)
+
     members.subscribe(hear)
+    meeting.dialling.on_lost = lost
     members.begin(FIRST_SECONDS if options.mdns else 0.0)
     with links.closing():
         while True:

@@ -38,10 +38,13 @@ USUAL_SESSIONS = 16
 MOST_SESSIONS = 20
 # Who is not known by other means may know nobody else, and is not sent away so soon.
 MOST_STRANGERS = 64
-# Who could not be reached is tried again after so long, twice as long each time.
+# Who could not be reached is tried again after so long, twice as long each time. A cut
+# link may be whole again at any time, and a try is one packet.
 RETRY_SECONDS = 1.0
-MAX_RETRY_SECONDS = 60.0
+MAX_RETRY_SECONDS = 8.0
+# Who refused is not asked again so soon.
 REFUSED_SECONDS = 15.0
+MAX_REFUSED_SECONDS = 60.0
 # After a refusal the next choice waits, twice as long each time, but not for long:
 # somebody else has room, for on average a device has fewer than the most.
 CHOOSE_AGAIN_SECONDS = 0.25
@@ -205,7 +208,9 @@ class Overlay:
             candidate.choose_after = now + max(candidate.pause, REFUSED_SECONDS)
         candidate.not_before = now + candidate.pause
         if end is not End.MET:
-            candidate.pause = min(candidate.pause * 2, MAX_RETRY_SECONDS)
+            is_refused = end is End.REFUSED
+            most = MAX_REFUSED_SECONDS if is_refused else MAX_RETRY_SECONDS
+            candidate.pause = min(candidate.pause * 2, most)
 
     # -- the ring --------------------------------------------------------------------
 

@@ -108,6 +108,20 @@ async def test_who_is_not_on_a_chosen_link_is_known_and_not_dialled(
         assert member.claim.addresses == ()
 
 
+async def test_who_is_not_found_any_more_is_dialled_where_it_says_it_is(
+    site: Site,
+) -> None:
+    async with site.device("hub") as hub, site.device("one", hub) as one:
+        async with site.device("two", hub) as two:
+            await until(lambda: meets(one, two))
+        await until(lambda: not meets(one, two))
+        found, target = two.neighbours.instance, Target("127.0.0.1", two.port)
+        one.dialling.found(found, (target,), 0.0)
+        one.dialling.lost(found)
+        known = {each["address"]: each["device"] for each in one.describe()["known"]}
+        assert known[str(target)] == two.neighbours.me
+
+
 class Hearing:
     """Somebody who pulls, as far as members concern it."""
 
