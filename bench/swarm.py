@@ -63,7 +63,9 @@ def ours(task: Task) -> Result:
     """Real agents, see `tests.lab.trial`."""
     with tempfile.TemporaryDirectory(dir=task.work) as work:
         figures = run_trial(task.plan, Path(work), task.tree)
-    return Result(figures.ratio, figures.holder_copies, figures.cpu, figures.busy)
+    sent = figures.holder_copies * figures.copy
+    copies = sent * _CONTENT_SHARE / figures.content
+    return Result(figures.ratio, copies, figures.cpu, figures.busy)
 
 
 def libtorrent(task: Task, settings: str) -> Result:
