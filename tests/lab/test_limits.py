@@ -21,6 +21,7 @@ TOLERANCE_AT_FIRST = 0.1
 # A busy machine may keep us from using all of it.
 USED = 0.8
 PORT = 28727
+UNREAD_BYTES = 64 << 10
 
 
 @pytest.fixture
@@ -164,7 +165,9 @@ def test_slow_reading_costs_patience_and_no_neighbour(
     until(lambda: device.has(commit), lambda: device.log)
     came = device.host.received_bytes() - begin
     assert came < 700_000  # little was given up and asked for again
-    assert came / (time.monotonic() - began) < 256_000 / 8 * (1 + TOLERANCE)
+    # Besides what is read, each holder may send as much ahead as Linux takes at least.
+    taken = came - len(holders) * UNREAD_BYTES
+    assert taken / (time.monotonic() - began) < 256_000 / 8 * (1 + TOLERANCE)
     for each in (device, *holders):
         assert not each.peers_ended()
 
