@@ -98,14 +98,14 @@ def _read_zip(data: bytes, where: str) -> dict[str, bytes]:
                 for info in archive.infolist()
                 if info.filename in (_JSON, _P12)
             }
-    # What zipfile raises for an encrypted member is a RuntimeError.
+    # What zipfile raises for an encrypted member is a RuntimeError, and for a kind of
+    # compression that it does not know one of its subclasses.
     except (
         zipfile.BadZipFile,
         zlib.error,
         EOFError,
         OSError,
         RuntimeError,
-        NotImplementedError,
         ValueError,
     ) as error:
         raise ConfigError(where, f"is not a readable zip archive: {error}") from None
