@@ -81,6 +81,23 @@ def around(bits: int, start: int) -> Iterator[int]:
     yield from each(bits ^ (high << start))
 
 
+def nth(bits: int, rank: int) -> int:
+    """Return the member that so many others are smaller than."""
+    base = 0
+    width = bits.bit_length()
+    while width > 1:
+        half = width >> 1
+        low = bits & ((1 << half) - 1)
+        count = low.bit_count()
+        if rank < count:
+            bits, width = low, half
+        else:
+            bits, width = bits >> half, width - half
+            rank -= count
+            base += half
+    return base
+
+
 def tally(sets: Iterable[int]) -> tuple[int, ...]:
     """Count for every number how many sets have it.
 

@@ -13,7 +13,7 @@ from itertools import islice
 
 from p2p.swarm import liveness
 from p2p.swarm.action import RequestBatch, RequestHashes, RequestUnit
-from p2p.swarm.bits import around, each, fewest, less, pack, unite
+from p2p.swarm.bits import around, each, fewest, less, nth, pack, unite
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State, Step
 from p2p.swarm.neighbour import Kind, Neighbour
@@ -212,7 +212,9 @@ class Demand:
         rare = rare & self._site.catalogue.units or rare
         # Objects that become whole one by one leave less to do at the end.
         rare = rare & self._splits.nearly_whole or rare
-        item = next(around(rare, self._random_item()))
+        # Not the next one after a random number: that is the same one for most takers
+        # once few are left, and those that follow it spread after it only.
+        item = nth(rare, self._site.rng.randrange(rare.bit_count()))
         if self._site.catalogue.units >> item & 1:
             self._ask_unit(neighbour, item, now)
         else:

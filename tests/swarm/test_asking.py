@@ -1,11 +1,14 @@
 """How much is asked of one neighbour at once."""
 
+from collections import Counter
+
 from p2p.ostree.objects import ObjectName
 from p2p.swarm import action as a
 from p2p.swarm import event as e
+from p2p.swarm.bits import pack
 from p2p.wire.limits import MAX_ASK_PREFIXES, UNIT_BYTES
 from p2p.wire.messages import Held, HeldCommit, Miss
-from tests.swarm.rig import ANNA, COMMIT, Rig, files
+from tests.swarm.rig import ANNA, BERT, BIG, COMMIT, OTHER, Rig, files, one
 
 Question = a.Ask | a.RequestBatch | a.RequestHashes
 
@@ -94,3 +97,22 @@ def test_hashes_of_an_object_whose_size_was_told_wrong_come_in_pages() -> None:
     actions = rig.list_units(page, 100, count=4)
     (page,) = (x for x in actions if isinstance(x, a.RequestHashes))
     assert (page.first, page.count) == (4, 96)
+
+
+def test_rare_units_next_to_each_other_are_all_as_likely_to_be_asked_for() -> None:
+    rare, takers = range(100, 104), 60
+    asked: Counter[int] = Counter()
+    for seed in range(takers):
+        rig = Rig(seed)
+        rig.join(ANNA, COMMIT)
+        rig.join(BERT, OTHER)
+        rig.tell(e.SizesReported(((BIG, 200 * UNIT_BYTES),)))
+        page = one(rig.want([BIG]), a.RequestHashes)
+        others = pack(set(range(200)) - set(rare))
+        rig.tell(e.HaveChanged(BERT, units=(e.UnitsHad(BIG, others),)))
+        actions = rig.list_units(page, 200)
+        units = {x.peer: x.unit for x in actions if isinstance(x, a.RequestUnit)}
+        assert units[BERT] in set(range(200)) - set(rare)
+        asked[units[ANNA]] += 1
+    assert set(asked) == set(rare)
+    assert max(asked.values()) < takers / 2

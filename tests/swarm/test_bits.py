@@ -1,6 +1,6 @@
 """Sets of numbers as integers."""
 
-from p2p.swarm.bits import around, each, fewest, less, pack, span, tally
+from p2p.swarm.bits import around, each, fewest, less, nth, pack, span, tally
 
 
 def test_a_set_gives_back_its_members_in_order() -> None:
@@ -22,6 +22,12 @@ def test_around_starts_anywhere_and_visits_all_once() -> None:
     bits = pack([2, 5, 9])
     assert list(around(bits, 5)) == [5, 9, 2]
     assert list(around(bits, 100)) == [2, 5, 9]
+
+
+def test_members_are_found_by_their_rank() -> None:
+    members = sorted({0, 1, 5, 63, 64, 1000, 70_000})
+    assert [nth(pack(members), k) for k in range(len(members))] == members
+    assert nth(pack([9]), 0) == 9
 
 
 def test_the_rarest_are_those_fewest_sets_have() -> None:
