@@ -12,7 +12,9 @@
 BIN := .venv/bin
 SOURCES := p2p tests $(wildcard bench examples)
 # Pure modules: tests reach every branch.
-CORE := p2p/ostree/filez.py \
+CORE := p2p/deploy/journal.py \
+    p2p/deploy/machine.py \
+    p2p/ostree/filez.py \
     p2p/ostree/gvariant.py \
     p2p/ostree/objects.py \
     p2p/ostree/walk.py \
