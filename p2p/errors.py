@@ -290,6 +290,13 @@ class DeployError(Error):
     hint = "The current deployment is unchanged."
 
 
+class UnhealthyError(DeployError):
+    """An update was deployed and is ill: it was gone back from, or is about to be."""
+
+    exit_code = 53
+    hint = "`p2p history` shows why; a newer commit is deployed again."
+
+
 class WriterError(Error):
     """The writer process failed or vanished."""
 

@@ -9,6 +9,7 @@ commands of `p2p` are its clients, so there is no second truth.
     POST /follow      {"refspec", "deploy"}; /unfollow: {"refspec"}
     POST /check       {"refspec" or null}: look for a new head now
     POST /deploy      {"refspec"}; /rollback
+    POST /history     {"after": number}: the steps of updates behind an event
     GET  /limits      what is limited, and who said so
     POST /limits      {"set": {setting: text}, "until": seconds since 1970 or null}
     POST /limits/reset  {"settings": [setting, …]}; none is all
@@ -58,6 +59,9 @@ class Commanded(Protocol):
     async def rollback(self) -> _Body:
         """Go back to the deployment before."""
 
+    async def history(self, after: int) -> _Body:
+        """Return the steps of updates."""
+
     def limits(self) -> _Body:
         """Return what is limited."""
 
@@ -88,6 +92,7 @@ class Api:
             ("POST", "/check", self._check),
             ("POST", "/deploy", self._deploy),
             ("POST", "/rollback", self._rollback),
+            ("POST", "/history", self._history),
             ("GET", "/limits", self._limits),
             ("POST", "/limits", self._set_limits),
             ("POST", "/limits/reset", self._reset_limits),
@@ -129,6 +134,12 @@ class Api:
 
     async def _rollback(self, _: _Body) -> _Body:
         return await self._agent.rollback()
+
+    async def _history(self, body: _Body) -> _Body:
+        after = body.get("after", 0)
+        if type(after) is not int:
+            raise FormatError("the request's 'after' is no number of an event")
+        return await self._agent.history(after)
 
     async def _limits(self, _: _Body) -> _Body:
         return self._agent.limits()

@@ -31,7 +31,8 @@ from p2p.agent.service_manager import notify
 from p2p.agent.state import StateFile
 from p2p.agent.writing import Writer
 from p2p.deploy.deployment import Deployer
-from p2p.deploy.target import open_deployer
+from p2p.deploy.history import describe
+from p2p.deploy.target import journal_of, open_deployer
 from p2p.errors import ConfigError, Error
 from p2p.net.traffic import Traffic
 from p2p.ostree.holdings import Holdings
@@ -238,6 +239,16 @@ class Agent:
         """Go back to the deployment before; errors as `deploy`."""
         return asdict(await self._deploying.rollback())
 
+    async def history(self, after: int) -> dict[str, Any]:
+        """Return the steps of updates behind an event, and the update under way.
+
+        Raises:
+            FormatError, RepositoryError: the journal cannot be read.
+
+        """
+        journal = await trio.to_thread.run_sync(self._deploying.journal)
+        return describe(journal, after)
+
     async def _save(self) -> None:
         await trio.to_thread.run_sync(self._state.save)
 
@@ -289,6 +300,7 @@ class Agent:
         updates = [asdict(update) for update in state.updates]
         # Last, so that what an update says it deployed is among them.
         deployments = await trio.to_thread.run_sync(self._deploying.describe)
+        update, problem = await trio.to_thread.run_sync(self._deploying.under_way)
         return {
             "version": __version__,
             "repo": repo.path,
@@ -301,8 +313,9 @@ class Agent:
             "settling": meeting is not None and self._is_settling,
             "branches": branches,
             "deployments": deployments,
+            "update": update,
             "updates": updates,
-            "problems": self._problems(),
+            "problems": [*self._problems(), *problem],
         }
 
     def _describe(self, branch: Branch, repo: Repo) -> dict[str, Any]:
@@ -385,7 +398,11 @@ async def run_agent(
         repo = await trio.to_thread.run_sync(Repo.open, config.repo)
         fetcher = await stack.enter_async_context(Fetcher())
         deploying = Deploying(
-            _open_deployer(config, repo), repo=repo.path, state=state, writer=writer
+            _open_deployer(config, repo),
+            journal=None if config.deploy is None else journal_of(repo, config.deploy),
+            repo=repo.path,
+            state=state,
+            writer=writer,
         )
         limiting = Limiting(config, state=state, traffic=Traffic(), fetcher=fetcher)
         await limiting.look_at_networks()
@@ -413,6 +430,7 @@ async def run_agent(
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve, listeners, agent)
             nursery.start_soon(limiting.run)
+            nursery.start_soon(deploying.run)
             ready(config.socket)
             notify("READY=1", environment)
             await agent.run()

@@ -12,12 +12,17 @@ from p2p.agent.config import parse_refspec
 from p2p.agent.state import StateFile
 from p2p.agent.writing import Writer
 from p2p.deploy.deployment import Deployer, Deployment, State
-from p2p.errors import ConfigError, DeployError
-from p2p.ostree.messages import Deploy, Rollback
+from p2p.deploy.history import describe_job
+from p2p.deploy.journal import Journal
+from p2p.deploy.journal_file import read_journal
+from p2p.errors import ConfigError, DeployError, Error, FormatError
+from p2p.ostree.messages import Deploy, Resume, Rollback
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
 
 _log = logging.getLogger(__name__)
+# How often an update that waits for something is looked at: a reboot may be due.
+RESUME_SECONDS = 60.0
 
 
 class Deploying:
@@ -27,12 +32,17 @@ class Deploying:
         self,
         deployer: Deployer | None,
         *,
+        journal: str | None,
         repo: str,
         state: StateFile,
         writer: Writer,
     ) -> None:
-        """Read with this deployer; None if nowhere to deploy to is configured."""
+        """Read with this deployer; None if nowhere to deploy to is configured.
+
+        `journal` is the path of what the writer remembers of updates there.
+        """
         self._deployer = deployer
+        self._journal_path = journal
         self._repo = repo
         self._state = state
         self._writer = writer
@@ -77,9 +87,11 @@ class Deploying:
     async def deploy_if_new(self, refspec: str, commit: Checksum) -> None:
         """Deploy a followed branch's head, unless it is or a person went back from it.
 
-        Errors as `deploy`.
+        Nor is what failed before: it was ill, or did not start. Errors as `deploy`.
         """
         if commit in self._state.state.rolled_back:
+            return
+        if commit in (await self._readable_journal()).bad:
             return
         deployments = await trio.to_thread.run_sync(self._list)
         if not deployments or deployments[0].commit != commit:
@@ -118,3 +130,50 @@ class Deploying:
             if deployment.state in (State.PENDING, State.CURRENT):
                 return deployment
         raise DeployError("nothing is deployed yet")
+
+    # -- what is under way -------------------------------------------------------------
+
+    def journal(self) -> Journal:
+        """Return what is remembered of updates; blocks on the disk.
+
+        Raises:
+            FormatError: it cannot be read; the writer's next step sets it aside.
+            RepositoryError: the disk says no.
+
+        """
+        return (
+            Journal()
+            if self._journal_path is None
+            else read_journal(self._journal_path)
+        )
+
+    def under_way(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """Return the last update as JSON values, and what is wrong; blocks."""
+        try:
+            job = self.journal().job
+        except Error as error:
+            return None, [str(error)]
+        return (None if job is None else describe_job(job)), []
+
+    async def _readable_journal(self) -> Journal:
+        try:
+            return await trio.to_thread.run_sync(self.journal)
+        except FormatError:
+            await self.resume()
+            return await trio.to_thread.run_sync(self.journal)
+
+    async def resume(self) -> None:
+        """Have the writer take up an update that a crash or a boot has left."""
+        async with self._lock:
+            await self._writer.call(Resume())
+
+    async def run(self) -> None:
+        """Take up what is under way, now and whenever it may go on."""
+        while self._journal_path is not None:
+            try:
+                job = (await self._readable_journal()).job
+                if job is not None and not job.ended:
+                    await self.resume()
+            except Error as error:
+                _log.warning("an update does not go on: %s; %s", error, error.hint)
+            await trio.sleep(RESUME_SECONDS)

@@ -132,6 +132,11 @@ def _print_status(answer: dict[str, Any]) -> None:
                 f"deployment   {deployment['state']:10} {deployment['commit'][:16]}  "
                 f"{deployment['refspec'] or ''}"
             )
+        if answer["update"] is not None:
+            job = answer["update"]
+            print_line(
+                f"step         {job['step']:12} {job['commit'][:16]}  {job['cause']}"
+            )
         for update in answer["updates"][-5:]:
             print_line(f"update       {_describe_update(update)}")
         for problem in answer["problems"]:

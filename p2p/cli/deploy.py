@@ -19,8 +19,14 @@ from p2p.cli.configured import config_option, read_config
 from p2p.cli.local_api import ask
 from p2p.cli.options import default_repo, json_option, print_json, print_line, refuse
 from p2p.deploy.deployment import Deployer, Outcome
-from p2p.deploy.target import SysrootTarget, Target, make_target, open_deployer
-from p2p.deploy.verify import split_refspec, verify_deployable
+from p2p.deploy.target import (
+    SysrootTarget,
+    Target,
+    make_target,
+    open_deployer,
+    open_updater,
+)
+from p2p.deploy.verify import split_refspec
 from p2p.errors import AgentError
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
@@ -36,7 +42,7 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a command works: the options' target, or None for the running agent."""
 
     repo_path: str | None
@@ -56,7 +62,7 @@ class _Place:
         return repo, open_deployer(repo, target)
 
 
-def _place_options(function: Callable[..., None]) -> Callable[..., None]:
+def place_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say where; the function gets them as `place`."""
 
     @functools.wraps(function)
@@ -72,7 +78,7 @@ def _place_options(function: Callable[..., None]) -> Callable[..., None]:
         target = make_target(tree=tree, sysroot=sysroot, os_name=os_name)
         if target is None and repo_path is not None:
             raise click.UsageError("--repo needs --tree or --sysroot beside it")
-        function(place=_Place(repo_path, target, config_path), **options)
+        function(place=Place(repo_path, target, config_path), **options)
 
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -80,7 +86,7 @@ def _place_options(function: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command
-@_place_options
+@place_options
 @refuse("--stage", reason="staged deployments are lost with the power; reboot instead")
 @refuse("--retain", "--retain-pending", "--retain-rollback", reason="see `--pin`")
 @refuse("--karg", "--karg-append", "--karg-delete", reason="use `ostree admin kargs`")
@@ -88,7 +94,7 @@ def _place_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.argument("refspec", metavar="REMOTE:REF")
 def deploy(
     *,
-    place: _Place,
+    place: Place,
     as_json: bool,
     refspec: str,
 ) -> None:
@@ -101,34 +107,35 @@ def deploy(
     if place.target is None:
         _print_answer(place.ask("/deploy", {"refspec": refspec}), as_json=as_json)
         return
-    repo, deployer = place.open(place.target)
+    repo, _ = place.open(place.target)
     commit = repo.refs.resolve(ref)
-    verify_deployable(repo, refspec, commit)
-    _print_outcome(deployer.deploy(refspec, commit), as_json=as_json)
+    updater = open_updater(repo, place.target)
+    _print_outcome(updater.deploy(refspec, commit), as_json=as_json)
 
 
 @click.command
-@_place_options
+@place_options
 def rollback(
     *,
-    place: _Place,
+    place: Place,
     as_json: bool,
 ) -> None:
     """Go back to the deployment before; once more, and it is undone."""
     if place.target is None:
         _print_answer(place.ask("/rollback", {}), as_json=as_json)
         return
-    _, deployer = place.open(place.target)
-    _print_outcome(deployer.rollback(), as_json=as_json)
+    repo, _ = place.open(place.target)
+    updater = open_updater(repo, place.target)
+    _print_outcome(updater.rollback(), as_json=as_json)
 
 
 @click.command
-@_place_options
+@place_options
 @click.option("--pin", metavar="ID", help="Keep this deployment until it is unpinned.")
 @click.option("--unpin", metavar="ID", help="Keep this deployment no longer.")
 def deployments(
     *,
-    place: _Place,
+    place: Place,
     as_json: bool,
     pin: str | None,
     unpin: str | None,

@@ -15,7 +15,7 @@ from p2p.agent.writing import (
     open_lasting_writer,
     open_process_writer,
 )
-from p2p.deploy.target import Target, open_deployer
+from p2p.deploy.target import Target, open_updater
 from p2p.ostree.repo import Repo
 from p2p.writer.service import WriterService
 
@@ -41,8 +41,8 @@ async def open_writer(
 
     """
     if how == "thread":
-        deployer = None if target is None else open_deployer(repo, target)
-        with WriterService(repo, deployer) as service:
+        updater = None if target is None else open_updater(repo, target)
+        with WriterService(repo, updater) as service:
             yield ThreadWriter(service.handle)
     else:
         start = partial(open_process_writer, repo.path, settings, target=target)

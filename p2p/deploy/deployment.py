@@ -62,6 +62,25 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a place shows of its deployments.
+
+    Attributes:
+        running: the commit that runs; None if none of this place does.
+        default: the commit that runs after the next boot; where no boot is needed,
+            what runs.
+        kept: the commits that are deployed.
+        boots: whether another commit runs only after a boot.
+
+    """
+
+    running: Checksum | None
+    default: Checksum | None
+    kept: frozenset[Checksum]
+    boots: bool
+
+
 class Deployer(Protocol):
     """Deploys commits of one repository to one place; every call blocks.
 
@@ -88,8 +107,12 @@ class Deployer(Protocol):
         """
         ...
 
-    def rollback(self) -> Outcome:
-        """Make the deployment before the newest one what runs.
+    def standing(self) -> Standing:
+        """Return what runs and what will; errors as `list`."""
+        ...
+
+    def rollback(self, to: Checksum | None = None) -> Outcome:
+        """Make the deployment before the newest one what runs, or the one of a commit.
 
         Raises:
             DeployError: there is none, or it cannot be made so.

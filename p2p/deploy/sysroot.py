@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from p2p.deploy.booting import Bootable, read_bootable
-from p2p.deploy.deployment import Deployment, Outcome, State
+from p2p.deploy.deployment import Deployment, Outcome, Standing, State
 from p2p.deploy.ostree_admin import OstreeAdmin
 from p2p.deploy.reorder import Reorderer, read_origin
 from p2p.deploy.verify import check_names
@@ -78,6 +78,19 @@ class SysrootDeployer:
         ]
         return tuple(sorted(found, key=lambda each: list(State).index(each.state)))
 
+    def standing(self) -> Standing:
+        """Return what was booted and what the next boot takes; see `Deployer`."""
+        order = self._order()
+        name = self._os(order)
+        mine = [each for each in order if each.os == name]
+        booted = [each.commit for each in mine if each.booted]
+        return Standing(
+            running=booted[0] if booted else None,
+            default=order[0].commit if mine and mine[0] == order[0] else None,
+            kept=frozenset(each.commit for each in mine),
+            boots=True,
+        )
+
     def _order(self) -> tuple[Bootable, ...]:
         return read_bootable(self._sysroot, self._running_root)
 
@@ -127,18 +140,19 @@ class SysrootDeployer:
             )
         return self._outcome(changed=True)
 
-    def rollback(self) -> Outcome:
+    def rollback(self, to: Checksum | None = None) -> Outcome:
         """Make the deployment behind the default one the default; see `Deployer`."""
         order = self._order()
         self._check_ours(order)
         name = self._os(order)
         mine = [each for each in order if each.os == name]
-        if len(mine) < 2:
+        others = [each for each in mine[1:] if to in (None, each.commit)]
+        if not others:
             raise DeployError(
                 f"{self._sysroot}: {name} has no other deployment to go back to",
                 hint="Deploy a commit instead: `p2p deploy`.",
             )
-        wanted = mine[1]
+        wanted = others[0]
         notes = self._reorderer.make_default(order, wanted)
         first = self._order()[0]
         if (first.os, first.commit) != (name, wanted.commit):

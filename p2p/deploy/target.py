@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from p2p.deploy.deployment import Deployer
+from p2p.deploy.health import Health
+from p2p.deploy.journal_file import JournalFile, journal_path
 from p2p.deploy.sysroot import SysrootDeployer
 from p2p.deploy.tree import TreeDeployer
+from p2p.deploy.updater import Means, Updater
+from p2p.deploy.verify import verify_deployable
 from p2p.errors import ConfigError
 from p2p.ostree.repo import Repo
 
@@ -69,3 +74,35 @@ def open_deployer(repo: Repo, target: Target) -> Deployer:
     if isinstance(target, TreeTarget):
         return TreeDeployer(repo, os.path.expanduser(target.directory))
     return SysrootDeployer(repo, target.sysroot, target.os)
+
+
+def journal_of(repo: Repo, target: Target) -> str:
+    """Return the path of the journal of what is deployed to a target."""
+    if isinstance(target, TreeTarget):
+        return journal_path(repo.path, os.path.expanduser(target.directory))
+    return journal_path(repo.path, target.sysroot)
+
+
+def open_updater(
+    repo: Repo, target: Target, *, booted: Health | None = None
+) -> Updater:
+    """Return what updates a target; nothing is written yet.
+
+    Args:
+        repo: where the commits are.
+        target: where they go to.
+        booted: how a bootable system is checked, if it is by this process: one that
+            is shut off from the network cannot tell. A tree always is.
+
+    Raises:
+        ConfigError: the repository is not the one of the sysroot.
+
+    """
+    checks = Health() if isinstance(target, TreeTarget) else booted
+    means = Means(
+        verify=partial(verify_deployable, repo),
+        check=(checks or Health()).check,
+        checks=checks is not None,
+    )
+    journal = JournalFile(journal_of(repo, target))
+    return Updater(open_deployer(repo, target), journal, means)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from p2p.deploy.deployment import Deployment, Outcome, State
+from p2p.deploy.deployment import Deployment, Outcome, Standing, State
 from p2p.deploy.record import (
     MAX_BYTES,
     Entry,
@@ -88,6 +88,18 @@ class TreeDeployer:
         if record is None:
             return ()
         return self._describe(record.settled(current, self._exists), current)
+
+    def standing(self) -> Standing:
+        """Return what is current; a tree needs no boot."""
+        there = self.list()
+        current = [each.commit for each in there if each.state is State.CURRENT]
+        commit = current[0] if current else None
+        return Standing(
+            running=commit,
+            default=commit,
+            kept=frozenset(each.commit for each in there),
+            boots=False,
+        )
 
     def _look(self) -> tuple[Record | None, str | None]:
         """Return record and link as they were at one moment, without the lock."""
@@ -177,12 +189,19 @@ class TreeDeployer:
                 raise
             return self._switch(record.with_entry(new), new.id, notes)
 
-    def rollback(self) -> Outcome:
+    def rollback(self, to: Checksum | None = None) -> Outcome:
         """Make the previous deployment current again; see `Deployer`."""
         with self._changing() as (record, notes):
             current = self._current()
             previous = next(
-                (e for e in record.order if e != current and self._exists(e)), None
+                (
+                    each
+                    for each in record.order
+                    if each != current
+                    and self._exists(each)
+                    and to in (None, commit_of(each))
+                ),
+                None,
             )
             if previous is None:
                 raise DeployError(

@@ -146,6 +146,11 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Take up the update that is under way, if one is, after a crash or a boot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """An object that was not what its name says, and why."""
 
@@ -206,6 +211,7 @@ Request = (
     | Keep
     | Deploy
     | Rollback
+    | Resume
 )
 Reply = Done | Failed
 
@@ -261,17 +267,17 @@ def _fields(message: Request | Reply) -> tuple[list[object], list[bytes]]:
             ], []
         case KeepSummary(remote, data, signature):
             return [remote], [data] if signature is None else [data, signature]
-        case Keep() | Deploy() | Rollback() | Done() | Failed():
+        case Keep() | Deploy() | Rollback() | Resume() | Done() | Failed():
             return _plain_fields(message), []
 
 
-def _plain_fields(message: Keep | Deploy | Rollback | Reply) -> list[object]:
+def _plain_fields(message: Keep | Deploy | Rollback | Resume | Reply) -> list[object]:
     match message:
         case Keep(remote, kept, max_bytes):
             return [remote, kept, max_bytes]
         case Deploy(refspec, commit):
             return [refspec, commit]
-        case Rollback():
+        case Rollback() | Resume():
             return []
         case Done(rejected, deployed):
             rows = [[*_name(r.name), r.reason[:_MAX_REASON]] for r in rejected]
@@ -412,6 +418,8 @@ def _build_plain(kind: str, fields: list[Any], bulk: list[bytes]) -> Request | R
             return Deploy(refspec, _checksum(checksum))
         case "Rollback", [], []:
             return Rollback()
+        case "Resume", [], []:
+            return Resume()
         case "Done", [list(rejected), deployed], []:
             return Done(
                 tuple(Rejection(_object(c, t), _text(r)) for c, t, r in rejected),

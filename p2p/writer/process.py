@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
-from p2p.deploy.target import make_target, open_deployer
+from p2p.deploy.target import make_target, open_updater
 from p2p.errors import ConfigError, Error, FormatError, WriterError
 from p2p.ostree.disk import writing
 from p2p.ostree.messages import Done, Failed, Reply, decode, encode
@@ -79,4 +79,4 @@ def _open_service(path: str, options: Sequence[str]) -> WriterService:
             settings[key] = value
     repo = Repo.open(path, settings)
     target = make_target(**places)
-    return WriterService(repo, open_deployer(repo, target) if target else None)
+    return WriterService(repo, open_updater(repo, target) if target else None)

@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from p2p.deploy.deployment import Deployer
-from p2p.deploy.verify import verify_deployable
+from p2p.deploy.updater import Updater
 from p2p.errors import (
     DeployError,
     Error,
@@ -39,6 +38,7 @@ from p2p.ostree.messages import (
     Rejection,
     Reply,
     Request,
+    Resume,
     Rollback,
     StageObjects,
     StageSignatures,
@@ -67,13 +67,13 @@ _STAGEABLE = frozenset(
 class WriterService:
     """Owns the staging store and the repository behind it."""
 
-    def __init__(self, repo: Repo, deployer: Deployer | None = None) -> None:
+    def __init__(self, repo: Repo, updater: Updater | None = None) -> None:
         """Open the staging store; errors as `Stage`.
 
-        `deployer` is where this writer deploys to; None refuses to deploy.
+        `updater` deploys for this writer; None refuses to deploy.
         """
         self.repo = repo
-        self._deployer = deployer
+        self._updater = updater
         self.stage = Stage(repo)
         self._uploads: dict[ObjectName, Upload] = {}
 
@@ -116,7 +116,7 @@ class WriterService:
                 self._publish(request)
             case KeepSummary() | Keep():
                 self._keep(request)
-            case Deploy() | Rollback():
+            case Deploy() | Rollback() | Resume():
                 return self._deploy(request)
         return Done()
 
@@ -255,17 +255,19 @@ class WriterService:
 
     # -- deploying -------------------------------------------------------------
 
-    def _deploy(self, request: Deploy | Rollback) -> Done:
-        if self._deployer is None:
+    def _deploy(self, request: Deploy | Rollback | Resume) -> Done:
+        if self._updater is None:
             raise DeployError(
                 f"the writer of {self.repo.path} was told no place to deploy to",
                 hint="Start it with --tree=DIR, or with --sysroot=DIR.",
             )
+        if isinstance(request, Resume):
+            self._updater.go_on()
+            return Done()
         if isinstance(request, Rollback):
-            outcome = self._deployer.rollback()
+            outcome = self._updater.rollback()
         else:
-            verify_deployable(self.repo, request.refspec, request.commit)
-            outcome = self._deployer.deploy(request.refspec, request.commit)
+            outcome = self._updater.deploy(request.refspec, request.commit)
         deployed = Deployed(outcome.deployment.id, outcome.changed, outcome.notes)
         return Done(deployed=deployed)
 

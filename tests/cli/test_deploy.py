@@ -9,6 +9,7 @@ import trio
 from p2p.agent.config import AgentConfig
 from p2p.cli.main import main
 from p2p.deploy.target import TreeTarget
+from p2p.errors import FormatError
 from p2p.ostree.repo import Repo
 from tests.agent.agents import run
 from tests.deploy.places import (
@@ -189,3 +190,68 @@ async def test_the_agent_has_it_deployed_where_its_writer_was_told_to(
         assert f"current   {ONE.checksum}.0" in await command("rollback")
         listed = json.loads(await command("deployments", "--json"))["deployments"]
         assert [each["commit"] for each in listed] == [ONE.checksum, TWO.checksum]
+
+
+# -- steps -----------------------------------------------------------------------------
+
+STEPS = ["plan", "fetched", "deployed", "confirming", "confirmed"]
+
+
+def test_the_steps_of_updates_are_shown(
+    repo: Repo, place: list[str], capsys: Capture
+) -> None:
+    assert main(["history", *place]) == 0
+    assert said(capsys) == "nothing was deployed yet"
+    assert main(["deploy", REFSPEC, *place]) == 0
+    capsys.readouterr()
+    assert main(["history", *place]) == 0
+    lines = [line.split() for line in said(capsys).splitlines()]
+    assert [line[2:4] for line in lines] == [[s, ONE.checksum[:16]] for s in STEPS]
+    assert main(["history", "--json", *place]) == 0
+    answer = json.loads(said(capsys))
+    assert answer["update"]["step"] == "confirmed"
+    assert (answer["update"]["ended"], answer["bad"]) == (True, [])
+    assert main(["events", "--json", *place]) == 0
+    events = [json.loads(line) for line in said(capsys).splitlines()]
+    assert events == answer["events"]
+
+
+async def test_a_running_agent_tells_the_steps_as_they_are_made(
+    repo: Repo, tmp_path: Path, capsys: Capture
+) -> None:
+    config = AgentConfig(
+        repo=repo.path,
+        state=str(tmp_path / "state"),
+        socket=str(tmp_path / "agent.sock"),
+        deploy=TreeTarget(str(tmp_path / "root")),
+        mdns=False,
+    )
+    async with run(config) as agent:
+        assert (await agent.status())["update"] is None
+        await agent.ask("/deploy", {"refspec": REFSPEC})
+        status = await agent.status()
+        assert status["update"]["step"] == "confirmed"
+        answer = await agent.ask("/history", {"after": 2})
+        assert [event["step"] for event in answer["events"]] == STEPS[2:]
+        with pytest.raises(FormatError, match="no number"):
+            await agent.ask("/history", {"after": "x"})
+
+
+def write_config(path: Path, text: str) -> str:
+    path.write_text(text)
+    return f"--config={path}"
+
+
+def test_confirm_takes_up_what_was_booted(
+    repo: Repo, place: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    text = f'repo = "{repo.path}"\n[deploy]\ntree = "{tmp_path}/root"\n'
+    config = write_config(tmp_path / "agent.toml", text)
+    assert main(["confirm", config]) == 0
+    assert said(capsys) == "nothing was deployed yet"
+    assert main(["deploy", REFSPEC, *place]) == 0
+    capsys.readouterr()
+    assert main(["confirm", "--json", config]) == 0
+    assert json.loads(said(capsys))["update"]["step"] == "confirmed"
+    nowhere = write_config(tmp_path / "none.toml", f'repo = "{repo.path}"\n')
+    assert main(["confirm", nowhere]) == 2

@@ -23,6 +23,7 @@ from p2p.ostree.messages import (
     Rejection,
     Reply,
     Request,
+    Resume,
     Rollback,
     StageObjects,
     StageSignatures,
@@ -43,6 +44,7 @@ KINDS = [
     "Publish",
     "KeepSummary",
     "Deploy",
+    "Resume",
     "Rollback",
     "Done",
     "Failed",
@@ -89,6 +91,7 @@ messages: st.SearchStrategy[Request | Reply] = st.one_of(
     ),
     st.builds(Deploy, texts, checksums),
     st.just(Rollback()),
+    st.just(Resume()),
     st.builds(
         Done,
         st.lists(st.builds(Rejection, names, texts), max_size=3).map(tuple),

@@ -12,7 +12,7 @@ from p2p.agent.writing import (
     connect_writer,
     open_process_writer,
 )
-from p2p.deploy.target import Target, open_deployer
+from p2p.deploy.target import Target, open_updater
 from p2p.ostree.config import RepoMode
 from p2p.ostree.repo import Repo
 from p2p.writer.service import WriterService
@@ -47,8 +47,8 @@ async def opened(
             yield await stack.enter_async_context(connect_writer(str(place)))
         else:
             again = Repo.open(repo.path)
-            deployer = open_deployer(again, target) if target is not None else None
-            service = stack.enter_context(WriterService(again, deployer))
+            updater = open_updater(again, target) if target is not None else None
+            service = stack.enter_context(WriterService(again, updater))
             yield ThreadWriter(service.handle)
 
 

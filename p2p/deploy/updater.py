@@ -1,0 +1,239 @@
+"""Carries updates out, step by step, and writes each step down first.
+
+It is the only one that changes what is deployed, for the commands as for the agent's
+writer. `go_on` takes up what a crash or a boot has left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from p2p.deploy.deployment import Deployer, Deployment, Outcome, State
+from p2p.deploy.journal_file import JournalFile
+from p2p.deploy.machine import Act, Facts, Job, Step, abandon, decide, finish, plan
+from p2p.errors import DeployError, Error, UnhealthyError
+from p2p.ostree.disk import disk_error
+from p2p.ostree.objects import Checksum
+
+_log = logging.getLogger(__name__)
+# How long another process may need for an update that is under way.
+_TURN_SECONDS = 600.0
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+
+
+def boot_id() -> str:
+    """Return what tells this boot from all others."""
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def leave_reboots_to_people() -> str:
+    """Return why no reboot of ours is ever due."""
+    return "reboots are left to people"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What an update needs beside the place it goes to.
+
+    Attributes:
+        verify: raises unless a commit may be deployed as `REMOTE:REF`.
+        check: returns what is wrong with a commit that runs; empty if nothing is.
+        hold: returns why this is no time to reboot; empty if it is.
+        reboot: asks for a reboot.
+        checks: whether checks are made here; else it waits for who makes them.
+        clock: the time, for people.
+        boot: the id of this boot.
+
+    """
+
+    verify: Callable[[str, Checksum], None]
+    check: Callable[[Checksum], str]
+    hold: Callable[[], str] = leave_reboots_to_people
+    reboot: Callable[[], None] = lambda: None
+    checks: bool = True
+    clock: Callable[[], float] = time.time
+    boot: Callable[[], str] = boot_id
+
+
+class Updater:
+    """Updates one place of deployments; every call blocks."""
+
+    def __init__(self, place: Deployer, journal: JournalFile, means: Means) -> None:
+        """Update this place; nothing is read or written yet."""
+        self.place = place
+        self._file = journal
+        self._means = means
+        self._error: Error | None = None
+        self._notes: tuple[str, ...] = ()
+
+    # -- what is asked for -------------------------------------------------------
+
+    def deploy(self, refspec: str, commit: Checksum) -> Outcome:
+        """Update to a commit, as far as that goes now: also one that had failed.
+
+        Raises:
+            DeployError: it could not be deployed; what ran before does.
+            UnhealthyError: it was deployed, and gone back from.
+            Error: it may not be deployed; nothing has changed.
+
+        """
+        with self._file.changing(timeout_seconds=_TURN_SECONDS):
+            self._explain()
+            job = self._resume()
+            if job is not None and job.committed:
+                raise _under_way(job)
+            facts = self._facts()
+            if facts.default == commit and (job is None or job.ended):
+                self._means.verify(refspec, commit)
+                return self.place.deploy(refspec, commit)
+            if job is not None and not job.ended:
+                if job.commit == commit:
+                    return self._outcome(changed=False)
+                self._save(abandon(job, facts, f"{commit} is to run instead"))
+            self._file.save(self._file.journal.forgiven(commit))
+            return self._conclude(self._run(plan(refspec, commit, facts)))
+
+    def rollback(self) -> Outcome:
+        """Go back to the deployment before, as a person asks for.
+
+        Raises:
+            DeployError: there is none, or an update is just being booted.
+
+        """
+        with self._file.changing(timeout_seconds=_TURN_SECONDS):
+            self._explain()
+            job = self._file.journal.job
+            if job is not None and job.step is Step.CONFIRMING:
+                said = "a person went back"
+                return self._conclude(
+                    self._run(finish(job, Act.CHECK, self._facts(), said))
+                )
+            if job is not None and job.committed:
+                raise _under_way(job)
+            outcome = self.place.rollback()
+            if job is not None and not job.ended:
+                self._save(abandon(job, self._facts(), "a person went back"))
+            else:
+                self._note(f"a person went back to {outcome.deployment.commit}")
+            return outcome
+
+    def go_on(self) -> Job | None:
+        """Take up the update that is under way, if one is; return it as it is then."""
+        with self._file.changing(timeout_seconds=_TURN_SECONDS):
+            self._explain()
+            return self._resume()
+
+    # -- how it is done ----------------------------------------------------------
+
+    def _resume(self) -> Job | None:
+        job = self._file.journal.job
+        return job if job is None or job.ended else self._run(job)
+
+    def _run(self, job: Job) -> Job:
+        """Carry an update out until it waits or has ended."""
+        self._error, self._notes = None, ()
+        while True:
+            after, act = decide(job, self._facts())
+            if act in (Act.CHECK, Act.MARK_GOOD) and not self._means.checks:
+                after, act = replace(after, tries=after.tries - 1), None
+            job = after
+            self._save(job)
+            if act is None:
+                return job
+            error = self._carry_out(act, job)
+            job = finish(job, act, self._facts(), error)
+            self._save(job)
+            if act is Act.REBOOT:
+                return job
+
+    def _carry_out(self, act: Act, job: Job) -> str:
+        """Do it, and return what went wrong."""
+        try:
+            match act:
+                case Act.VERIFY:
+                    self._means.verify(job.refspec, job.commit)
+                case Act.DEPLOY:
+                    self._tell(self.place.deploy(job.refspec, job.commit))
+                case Act.REBOOT:
+                    self._means.reboot()
+                case Act.CHECK:
+                    return self._means.check(job.commit)
+                case Act.ROLL_BACK:
+                    self._tell(self.place.rollback(job.before))
+        except Error as error:
+            self._error = error
+        except OSError as error:
+            self._error = disk_error("this system", error)
+        else:
+            return ""
+        return str(self._error)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._notes += outcome.notes
+        for note in outcome.notes:
+            self._note(note)
+
+    def _facts(self) -> Facts:
+        standing = self.place.standing()
+        return Facts(
+            boot=self._means.boot(),
+            running=standing.running,
+            default=standing.default,
+            kept=standing.kept,
+            boots=standing.boots,
+            hold=self._means.hold(),
+        )
+
+    # -- what is said of it ------------------------------------------------------
+
+    def _conclude(self, job: Job) -> Outcome:
+        """Return what became of an update that was asked for, or raise why not."""
+        if job.step is Step.FAILED and self._error is not None:
+            raise self._error
+        if job.step in (Step.FAILED, Step.ROLLING_BACK) or job.bad:
+            raise UnhealthyError(f"{job.commit} is {job.step}: {job.cause}")
+        return self._outcome(changed=True)
+
+    def _outcome(self, *, changed: bool) -> Outcome:
+        return Outcome(_in_force(self.place.list()), changed=changed, notes=self._notes)
+
+    def _save(self, job: Job) -> None:
+        journal = self._file.journal
+        after = journal.with_job(job, time=self._means.clock())
+        if after != journal:
+            self._file.save(after)
+        for event in after.events[-1:]:
+            if event not in journal.events:
+                _log.info("%s: %s: %s", event.commit, event.step, event.cause)
+
+    def _note(self, text: str) -> None:
+        _log.warning("%s", text)
+        journal = self._file.journal
+        self._file.save(
+            journal.with_note(text, time=self._means.clock(), boot=self._means.boot())
+        )
+
+    def _explain(self) -> None:
+        """Write down that the journal could not be read, once."""
+        if self._file.replaced:
+            text, self._file.replaced = self._file.replaced, ""
+            self._note(text)
+
+
+def _in_force(deployments: tuple[Deployment, ...]) -> Deployment:
+    """Return what runs, or will from the next boot on."""
+    for deployment in deployments:
+        if deployment.state in (State.PENDING, State.CURRENT):
+            return deployment
+    raise DeployError("nothing is deployed yet")
+
+
+def _under_way(job: Job) -> DeployError:
+    return DeployError(
+        f"the update to {job.commit} is {job.step} and must come to its end first",
+        hint="`p2p history` shows how far it is.",
+    )
