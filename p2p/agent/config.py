@@ -89,6 +89,7 @@ class AgentConfig:
         mdns: whether neighbours are looked for.
         interfaces, never_interfaces: where; see `p2p.net.interfaces.Choice`.
         peers: static neighbours.
+        compress: whether content is packed for neighbours who can unpack it.
         share: whether neighbours are given anything before anybody said
             `p2p enable` or `p2p disable`.
         share_protected: share what an origin gives only for credentials with
@@ -116,6 +117,7 @@ class AgentConfig:
     interfaces: tuple[str, ...] = ()
     never_interfaces: tuple[str, ...] = ()
     peers: tuple[Target, ...] = ()
+    compress: bool = True
     share: bool = False
     share_protected: bool = False
     poll_seconds: float = 300.0
@@ -295,6 +297,7 @@ def _neighbours(config: AgentConfig, table: Table) -> AgentConfig:
         interfaces=table.texts("interfaces", config.interfaces),
         never_interfaces=table.texts("never-interfaces", config.never_interfaces),
         peers=config.peers + tuple(peers),
+        compress=table.take("compress", bool, config.compress),
         listen_host=host,
         listen_port=port,
     )

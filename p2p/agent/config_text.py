@@ -32,6 +32,7 @@ def config_table(config: AgentConfig) -> Values:
             "interfaces": list(config.interfaces),
             "never-interfaces": list(config.never_interfaces),
             "peers": list(map(str, config.peers)),
+            "compress": config.compress,
         },
         "share": {"enabled": config.share, "protected": config.share_protected},
         "origin": {

@@ -113,6 +113,10 @@ class Conversation:
             self._bear(message, self._relays if is_of_use else self._tolerance)
             return
         if self._roster.listening is not None and found.is_of_site:
+            if isinstance(message, m.Batch | m.Unit) and message.frame is not None:
+                # Rates are those of content: it is content that is asked for.
+                saved = sum(map(len, message.content)) - len(message.frame)
+                self._roster.listening.data(peer, saved)
             self._roster.listening.message(peer, message)
 
     def _bear(self, message: m.Message, tolerance: Tolerance) -> None:

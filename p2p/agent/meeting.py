@@ -54,6 +54,7 @@ from p2p.trust.clock import RELEASED
 from p2p.trust.policy import Clock
 from p2p.trust.withdrawn import load_withdrawn
 from p2p.wire.messages import DeviceId
+from p2p.wire.packing import abilities
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class MeetingOptions:
         host, port: where to listen; port 0 lets the system choose.
         any_port: whether another port will do where that one is taken.
         peers: static neighbours.
+        compress: whether content may come, and is given, as zstd frames.
         share: whether to give neighbours anything.
         mdns: whether to look for neighbours, and be found.
         settle_seconds: how long neighbours may take to come up after the start.
@@ -90,6 +92,7 @@ class MeetingOptions:
     port: int = 0
     any_port: bool = False
     peers: tuple[Target, ...] = ()
+    compress: bool = True
     share: bool = True
     mdns: bool = False
     settle_seconds: float = 3.0
@@ -108,6 +111,7 @@ class MeetingOptions:
             port=config.listen_port,
             any_port=config.mdns and config.listen_port == DEFAULT_PORT,
             peers=config.peers,
+            compress=config.compress,
             mdns=config.mdns,
             choice=Choice(only=config.interfaces, never=config.never_interfaces),
             limits=limits_of(resolve(config.limits.layers())),
@@ -245,6 +249,7 @@ async def open_meeting(
             keep_epoch, options.state, epoch
         ),
     )
+    neighbours.abilities = abilities(compress=options.compress)
     company = Company(
         neighbours.me,
         neighbours,

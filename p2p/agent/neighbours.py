@@ -54,7 +54,15 @@ class Met(NamedTuple):
 
 
 class Neighbours(Roster):
-    """Dials and accepts neighbours, and speaks to them."""
+    """Dials and accepts neighbours, and speaks to them.
+
+    Attributes:
+        epoch: this run's number; it grows from run to run.
+        port: where we listen, 0 before.
+        abilities: what we can beyond the protocol's first version.
+        members: what is known of the whole site.
+
+    """
 
     def __init__(
         self,
@@ -74,6 +82,7 @@ class Neighbours(Roster):
         super().__init__(me, instance, site=site, sharing=sharing)
         self.epoch = epoch
         self._signing_key = signing_key
+        self.abilities = frozenset[str]()
         self._endpoint = endpoint
         self._make_server = make_server
         self._dials = 0
@@ -157,6 +166,7 @@ class Neighbours(Roster):
             dial=dial_number,
             port=self.port,
             signing_key=self._signing_key,
+            abilities=self.abilities,
         )
         server = self._make_server(session)
         conversation = Conversation(self, session, server, contact, hello)

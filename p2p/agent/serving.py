@@ -8,6 +8,7 @@ hears how much is queued before them, so that it can tell a queue from a dead de
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import trio
 
@@ -23,6 +24,7 @@ from p2p.ostree.objects import Checksum, ObjectName, ObjectType
 from p2p.wire import bitmap
 from p2p.wire import messages as m
 from p2p.wire.limits import BATCH_BYTES, MAX_BATCH_BYTES
+from p2p.wire.packing import pack
 
 STATUS_SECONDS = 0.2
 
@@ -137,13 +139,19 @@ class Server:
         if not self._session.connection.owes(request.request):
             return m.NotHave(request.request)
         try:
-            return self._look(request)
+            return self._pack(self._look(request))
         except ObjectNotFoundError:
             return m.NotHave(request.request)
         except DamagedObjectError:
             if isinstance(request, m.GetUnit | m.GetHashes):
                 self._damage.found(request.name)
             return m.Rejected(request.request, m.Refusal.DAMAGED)
+
+    def _pack(self, answer: m.Message) -> m.Message:
+        """Return the answer with its content packed, where that is worth it."""
+        if self._session.connection.may_pack and isinstance(answer, m.Batch | m.Unit):
+            return replace(answer, frame=pack(answer.content))
+        return answer
 
     def _look(self, request: m.Request) -> m.Message:
         match request:

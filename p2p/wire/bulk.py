@@ -1,8 +1,8 @@
 """Answers that carry content: a head in the control stream, the bytes as bulk.
 
 A head says how many bytes of bulk follow under the request's id, and how they are
-divided. Where content may be compressed the head ends with `encoding`: 0 is as it
-is; 1 is reserved for one zstd frame and refused by this version.
+divided. Where content may be compressed the head ends with the length of the zstd
+frame that follows instead, 0 if it follows as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from p2p.wire.messages import (
     RequestId,
     Unit,
 )
+from p2p.wire.packing import unpack
 
 NO_COMMITMETA = -1
 
@@ -42,30 +43,40 @@ class CommitDataHead:
 
 @dataclass(frozen=True, slots=True)
 class BatchHead:
-    """For each object its length, or a `Miss`."""
+    """For each object its length, or a `Miss`; the length of the frame, 0 for none."""
 
     request: RequestId
     lengths: tuple[int, ...]
-    encoding: int = 0
+    frame_bytes: int = 0
+
+    @property
+    def content_bytes(self) -> int:
+        """How long all objects are together."""
+        return sum([length for length in self.lengths if length > 0])
 
     @property
     def bulk_bytes(self) -> int:
         """How much bulk follows."""
-        return sum([length for length in self.lengths if length > 0])
+        return self.frame_bytes or self.content_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class UnitHead:
-    """Length of the bytes."""
+    """Length of the bytes, and of the frame, 0 for none."""
 
     request: RequestId
     length: int
-    encoding: int = 0
+    frame_bytes: int = 0
+
+    @property
+    def content_bytes(self) -> int:
+        """How long the unit is."""
+        return self.length
 
     @property
     def bulk_bytes(self) -> int:
         """How much bulk follows."""
-        return self.length
+        return self.frame_bytes or self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,37 +107,53 @@ def split(answer: BulkAnswer) -> tuple[Head, list[bytes]]:
                 NO_COMMITMETA if meta is None else len(meta),
             )
             return head, [commit, meta or b""]
-        case Batch(objects=objects):
+        case Batch(objects=objects, frame=frame):
             lengths = [int(o) if isinstance(o, Miss) else len(o) for o in objects]
-            pieces = [o for o in objects if not isinstance(o, Miss)]
-            return BatchHead(request, tuple(lengths)), pieces
-        case Unit(data=data):
-            return UnitHead(request, len(data)), [data]
+            return (
+                BatchHead(request, tuple(lengths), len(frame or b"")),
+                answer.content if frame is None else [frame],
+            )
+        case Unit(data=data, frame=frame):
+            return (
+                UnitHead(request, len(data), len(frame or b"")),
+                [data] if frame is None else [frame],
+            )
         case Map(bitmap=bitmap):
             return MapHead(request, len(bitmap or b"")), [bitmap or b""]
     assert_never(answer)
 
 
 def join(head: Head, data: bytearray) -> BulkAnswer:
-    """Return the answer made of a head and all of its bulk."""
+    """Return the answer made of a head and all of its bulk.
+
+    Raises:
+        RuleError: that is a frame, and not one of the content that the head tells.
+
+    """
+    frame = None
     match head:
         case CommitDataHead(request, checksum, size, meta):
             commit, rest = _cut(data, (size, max(0, meta)))
             return CommitData(request, checksum, commit, None if meta < 0 else rest)
-        case BatchHead(request, lengths):
-            found = iter(_cut(data, [length for length in lengths if length >= 0]))
-            return Batch(
-                request,
-                tuple([Miss(n) if n < 0 else next(found) for n in lengths]),
-            )
-        case UnitHead(request):
-            return Unit(request, bytes(data))
+        case BatchHead(request, lengths, frame_bytes):
+            content: bytes | bytearray = data
+            if frame_bytes:
+                frame = bytes(data)
+                content = unpack(frame, head.content_bytes)
+            found = iter(_cut(content, [length for length in lengths if length >= 0]))
+            objects = tuple([Miss(n) if n < 0 else next(found) for n in lengths])
+            return Batch(request, objects, frame)
+        case UnitHead(request, length, frame_bytes):
+            if not frame_bytes:
+                return Unit(request, bytes(data))
+            frame = bytes(data)
+            return Unit(request, unpack(frame, length), frame)
         case MapHead(request, size):
             return Map(request, bytes(data) if size else None)
     assert_never(head)
 
 
-def _cut(data: bytearray, lengths: Iterable[int]) -> list[bytes]:
+def _cut(data: bytes | bytearray, lengths: Iterable[int]) -> list[bytes]:
     pieces = []
     start = 0
     with memoryview(data) as view:

@@ -16,12 +16,13 @@ from typing import assert_never
 from p2p.errors import LocalProtocolError, RemoteProtocolError
 from p2p.wire import layout
 from p2p.wire import messages as m
-from p2p.wire.bulk import Head, split
+from p2p.wire.bulk import BatchHead, Head, UnitHead, split
 from p2p.wire.exchange import Signal, check_answer, check_map, check_update
 from p2p.wire.frame import FrameReader, Portion
 from p2p.wire.ledger import Ledger
 from p2p.wire.limits import MAX_SLICE_BYTES
 from p2p.wire.outbox import Outbox
+from p2p.wire.packing import ZSTD
 from p2p.wire.rule import RuleError
 from p2p.wire.session import Side, step
 from p2p.wire.updates import merge_have, merge_units
@@ -68,6 +69,14 @@ class Connection:
     def is_up(self) -> bool:
         """Tell whether requests may be sent: both HELLOs passed, nobody left."""
         return self.ours is Side.OPEN and self.theirs is Side.OPEN
+
+    @property
+    def may_pack(self) -> bool:
+        """Tell whether content may be sent as zstd frames: both said that they can."""
+        return all(
+            said is not None and ZSTD in said.abilities
+            for said in (self.hello, self.peer)
+        )
 
     @property
     def has_output(self) -> bool:
@@ -220,6 +229,7 @@ class Connection:
         head, pieces = split(answer)
         body = layout.encode(head)
         check_map(exchange.request, answer)
+        self._check_frame(head)
         exchange.begin(head)
         self._outbox.put(body)
         if head.bulk_bytes:
@@ -402,6 +412,7 @@ class Connection:
 
     def _receive_head(self, head: Head) -> m.Message | None:
         exchange = self._asked.find(head.request)
+        self._check_frame(head)
         exchange.begin(head)
         if head.bulk_bytes:
             return None
@@ -419,6 +430,11 @@ class Connection:
     def _check_dial(self, hello: m.Hello, other: m.Hello | None) -> None:
         if other is not None and bool(hello.dial) is bool(other.dial):
             raise RuleError("exactly one side dials")
+
+    def _check_frame(self, head: Head) -> None:
+        is_packed = isinstance(head, BatchHead | UnitHead) and head.frame_bytes
+        if is_packed and not self.may_pack:
+            raise RuleError("a zstd frame, which not both sides can read")
 
     def _end(self) -> None:
         self._asked.clear()

@@ -221,14 +221,20 @@ def _fits(request: m.Request, answer: Head | m.Sizes | m.Hashes) -> bool:
         case m.Ask(prefixes=prefixes), m.Sizes(sizes=sizes):
             return len(sizes) == len(prefixes)
         case m.Want(max_bytes=most, names=names), BatchHead(lengths=lengths):
-            return len(lengths) == len(names) and answer.bulk_bytes <= most
+            fits = answer.content_bytes <= most and _saves(answer)
+            return fits and len(lengths) == len(names)
         case m.GetUnit(length=asked), UnitHead(length=length):
-            return length <= asked
+            return length <= asked and _saves(answer)
         case m.GetHashes(), m.Hashes():
             return _is_page(request, answer)
         case m.Watch(objects=objects), MapHead(bitmap_bytes=size):
             return size in {0, bitmap.size(objects)}
     return False
+
+
+def _saves(head: BatchHead | UnitHead) -> bool:
+    """Tell whether a frame, if there is one, is shorter than what is in it."""
+    return not head.frame_bytes or head.frame_bytes < head.content_bytes
 
 
 def _is_page(request: m.GetHashes, page: m.Hashes) -> bool:

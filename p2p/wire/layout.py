@@ -67,11 +67,7 @@ class Layout:
 
 _REQUEST = {"request": integer(1, limits.U32)}
 _SIZE = integer(0, limits.U63)
-_ENCODING = Field(
-    "int: 0 as it is, 1 zstd (reserved)",
-    integer(0, 0).pack,
-    integer(0, 0).unpack,
-)
+_FRAME = integer(0, limits.MAX_BATCH_BYTES)
 _U32 = integer(0, limits.U32)
 _U16 = integer(0, limits.U16)
 _REF = {
@@ -187,13 +183,13 @@ LAYOUTS = (
             "lengths": fields.integers(
                 limits.MAX_BATCH_OBJECTS, min(m.Miss), limits.MAX_BATCH_BYTES
             ),
-            "encoding": _ENCODING,
+            "frame_bytes": _FRAME,
         },
     ),
     Layout(
         0x23,
         UnitHead,
-        _REQUEST | {"length": integer(1, limits.UNIT_BYTES), "encoding": _ENCODING},
+        _REQUEST | {"length": integer(1, limits.UNIT_BYTES), "frame_bytes": _FRAME},
     ),
     Layout(
         0x24,

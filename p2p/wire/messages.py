@@ -6,7 +6,7 @@ terminal answer. Content is in its canonical form: the bytes the checksum covers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, NewType
 
@@ -298,18 +298,35 @@ class Miss(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """For each object of a WANT its bytes, or why not."""
+    """For each object of a WANT its bytes, or why not.
+
+    Attributes:
+        frame: all bytes as one zstd frame, if that is how they travel.
+
+    """
 
     request: RequestId
     objects: tuple[bytes | Miss, ...]
+    frame: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def content(self) -> list[bytes]:
+        """The objects that are there."""
+        return [each for each in self.objects if not isinstance(each, Miss)]
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Bytes of a GET_UNIT."""
+    """Bytes of a GET_UNIT; `frame` as in `Batch`."""
 
     request: RequestId
     data: bytes
+    frame: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def content(self) -> list[bytes]:
+        """The bytes."""
+        return [self.data]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

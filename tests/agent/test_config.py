@@ -40,6 +40,7 @@ mdns = false
 interfaces = ["eth*"]
 never-interfaces = ["eth9"]
 peers = ["10.0.0.7", "depot.example:7001"]
+compress = false
 
 [share]
 enabled = true
@@ -87,6 +88,7 @@ def test_every_setting_is_taken() -> None:
         interfaces=("eth*",),
         never_interfaces=("eth9",),
         peers=(Target("10.0.0.7", 28727), Target("depot.example", 7001)),
+        compress=False,
         share=True,
         share_protected=True,
         poll_seconds=10.0,

@@ -32,6 +32,7 @@ FULL = AgentConfig(
     interfaces=("eth*", "lo"),
     never_interfaces=("eth9",),
     peers=(Target("fe80::1%eth0", 7), Target("depot.example", 8)),
+    compress=False,
     share=True,
     share_protected=True,
     poll_seconds=12.5,

@@ -56,6 +56,9 @@ def main() -> None:
         ("--heal", "and heal it after so much more of a copy"),
     ):
         parser.add_argument(name, type=float, metavar="SHARE", help=what)
+    parser.add_argument(
+        "--plain", action="store_true", help="compress nothing between devices"
+    )
     parser.add_argument("--seconds", type=float, default=900, help="at most")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", type=Path, help="where; a tmpfs if not given")
@@ -75,6 +78,7 @@ def main() -> None:
         holders=holders,
         link=options.link,
         wan=options.wan,
+        compress=not options.plain,
         bad=options.bad,
         seconds=options.seconds,
     )

@@ -146,17 +146,23 @@ class Device:
             *("--follow", site.url, ref),
         )
 
-    def start_idle_agent(self, *options: str, follow: str | None = None) -> None:
+    def start_idle_agent(
+        self, *options: str, follow: str | None = None, compress: bool = True
+    ) -> None:
         """Have an agent look for neighbours, and follow nothing yet, or this."""
-        self._start("agent", *self._settings(follow), *options)
+        self._start("agent", *self._settings(follow, compress=compress), *options)
 
     def start_bent(self, conduct: str, *, follow: str) -> None:
         """Have an agent that misbehaves share what it has; see `bad_holder`."""
         program = [sys.executable, "-P", "-m", "tests.lab.bad_holder", conduct]
         self._launch([*program, "agent", *self._settings(follow)])
 
-    def _settings(self, follow: str | None) -> tuple[str, ...]:
+    def _settings(
+        self, follow: str | None, *, compress: bool = True
+    ) -> tuple[str, ...]:
         config = "[share]\nenabled = true\n"
+        if not compress:
+            config += "[neighbours]\ncompress = false\n"
         if follow is not None:
             config += f'[[follow]]\nref = "{follow}"\n'
         self._config.write_text(config)

@@ -44,6 +44,7 @@ class Plan:
         holders: that have everything.
         link: rate of each device's link, both ways, as `tc` reads it.
         wan: rate of the uplink; None for a site without an origin.
+        compress: whether content travels as zstd frames between devices.
         bad: how somebody behaves who says that it has everything, see `bad_holder`.
         seconds: after which whoever has not finished has not.
 
@@ -53,6 +54,7 @@ class Plan:
     holders: int = 1
     link: str = "80mbit"
     wan: str | None = None
+    compress: bool = True
     bad: str | None = None
     seconds: float = 900.0
 
@@ -65,7 +67,8 @@ class Figures:
         content: bytes of the commit's objects in canonical form.
         copy: bytes that one stock `ostree pull` gets of it.
         goodput: bytes/s of content that the narrowest link carries.
-        bound: seconds that the best schedule needs at this goodput.
+        bound: seconds that the best schedule needs at this goodput; where a stock
+            pull gets fewer bytes than the content has, for those.
         seconds: until the last device had published the commit.
         first, median: the same for the first device, and half of them.
         holder_copies: what the holders sent, in copies.
@@ -145,11 +148,13 @@ class Trial:
         """Start all agents, and wait until they have met."""
         agents = [*self.holders, *self.devices]
         for holder in self.holders:
-            holder.start_idle_agent(follow=f"{REMOTE}:{REF}")
+            holder.start_idle_agent(
+                follow=f"{REMOTE}:{REF}", compress=self.plan.compress
+            )
         for other in self.others:
             other.start_bent(str(self.plan.bad), follow=f"{REMOTE}:{REF}")
         for device in self.devices:
-            device.start_idle_agent()
+            device.start_idle_agent(compress=self.plan.compress)
         for device in agents:
             device.until_ready()
         enough = min(len(agents) - 1, _ENOUGH_PEERS)
@@ -275,7 +280,8 @@ def open_trial(plan: Plan, work: Path, tree: Path) -> Iterator[tuple[Trial, Figu
         if plan.holders:
             one, other = site.lab.host("one"), site.lab.host("other")
             before.goodput = measure_goodput(one, other)
-            before.bound = fluid_bound(plan, content, before.goodput)
+            least = min(content, before.copy) if plan.compress else content
+            before.bound = fluid_bound(plan, least, before.goodput)
         else:
             before.goodput = measure_goodput(site.origin, site.gateway)
             before.bound = before.copy / before.goodput

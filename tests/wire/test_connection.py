@@ -11,6 +11,7 @@ from p2p.wire import messages as m
 from p2p.wire.bulk import UnitHead, split
 from p2p.wire.connection import Connection
 from p2p.wire.frame import control_frame, slice_header
+from p2p.wire.packing import pack
 from p2p.wire.session import Side
 from tests.wire.pair import ConnectionPair, drain, feed, output
 from tests.wire.samples import (
@@ -28,6 +29,14 @@ from tests.wire.samples import (
 
 def frame(message: layout.Plain) -> bytes:
     return control_frame(layout.encode(message))
+
+
+def packing_pair(ours: str = "zstd", theirs: str = "zstd") -> ConnectionPair:
+    """Two ends that named these abilities."""
+    hello, other = (
+        replace(HELLO, abilities=frozenset({name} - {""})) for name in (ours, theirs)
+    )
+    return ConnectionPair(hello=hello, other=other)
 
 
 def bulk(request: int, data: bytes) -> bytes:
@@ -365,13 +374,49 @@ def test_control_overtakes_bulk_between_slices() -> None:
     assert second.startswith(frame(m.Ping(5)))
 
 
-def test_encoding_zstd_is_reserved() -> None:
-    pair = ConnectionPair()
+def test_content_travels_packed_where_both_sides_said_that_they_can() -> None:
+    pair = packing_pair()
+    assert pair.dialler.may_pack
+    pair.open(REQUESTS["WANT"])
+    objects = (b"first " * 5_000, m.Miss.OMITTED, b"third " * 5_000)
+    batch = m.Batch(R1, objects)
+    frame = pack(batch.content)
+    assert frame is not None
+    pair.acceptor.send(replace(batch, frame=frame))
+    assert pair.acceptor.queued_bulk_bytes == len(frame) < 1_000
+    [event] = pair.carry(pair.acceptor)
+    assert event == batch
+    assert isinstance(event, m.Batch)
+    assert event.frame == frame
+
+
+@pytest.mark.parametrize("can", [("zstd", ""), ("", "zstd"), ("", "")])
+def test_a_frame_is_refused_that_not_both_said_they_can_read(
+    can: tuple[str, str],
+) -> None:
+    pair = packing_pair(*can)
     pair.open(REQUESTS["GET_UNIT"])
-    body = bytearray(layout.encode(UnitHead(R1, 5)))
-    body[-1] = 1
-    with pytest.raises(RemoteProtocolError, match=r"UNIT\.encoding"):
-        feed(pair.dialler, control_frame(bytes(body)))
+    with pytest.raises(LocalProtocolError, match="not both sides"):
+        pair.acceptor.send(m.Unit(R1, b"u" * 100, pack([b"u" * 100])))
+    with pytest.raises(RemoteProtocolError, match="not both sides"):
+        feed(pair.dialler, frame(UnitHead(R1, 100, 20)))
+
+
+def test_a_frame_must_be_shorter_than_what_is_in_it() -> None:
+    pair = packing_pair()
+    pair.open(REQUESTS["GET_UNIT"])
+    with pytest.raises(RemoteProtocolError, match="UnitHead does not fit"):
+        feed(pair.dialler, frame(UnitHead(R1, 100, 100)))
+
+
+def test_a_frame_that_holds_something_else_is_the_peers_fault() -> None:
+    pair = packing_pair()
+    pair.open(REQUESTS["GET_UNIT"])
+    packed = pack([b"u" * 200_000])
+    assert packed is not None
+    head = frame(UnitHead(R1, 200_001, len(packed)))
+    with pytest.raises(RemoteProtocolError, match="200000 bytes where 200001 are due"):
+        feed(pair.dialler, head + bulk(1, packed))
 
 
 # -- cancelling ------------------------------------------------------------------------

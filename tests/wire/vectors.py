@@ -50,6 +50,9 @@ HASHES = m.Hashes(
     signature=KEY.sign(SIGNED).signature,
 )
 
+# As one packer made it; others may make other frames of the same.
+PACKED = b"ostree-p2p " * 20
+FRAME = bytes.fromhex("28b52ffd20dc950000586f73747265652d7032702001004e53c50b")
 
 # RFC 8410: an Ed25519 key as SubjectPublicKeyInfo.
 SPKI = bytes.fromhex("302a300506032b6570032100") + bytes(KEY.verify_key)
@@ -194,9 +197,7 @@ def _refused() -> list[dict[str, str]]:
         "CANCEL of a request that was not made": _frame(m.Cancel(R1)),
         "a batch for fewer objects": _frame(BatchHead(R1, (1, 1))),
         "a batch of more than max_bytes": _frame(BatchHead(R1, (262_144, 1, -1))),
-        "a batch compressed with zstd": control_frame(
-            layout.encode(BatchHead(R1, (1, 1, 1)))[:-1] + b"\x01"
-        ),
+        "a frame of zstd, which only one named": _frame(BatchHead(R1, (9, 9, 9), 20)),
         "a unit longer than asked": _frame(UnitHead(two, 101)),
         "a unit for a WANT": _frame(UnitHead(R1, 5)),
         "an update of something not watched": _frame(m.Have(R1, (1,))),
@@ -252,6 +253,7 @@ def make() -> dict[str, Any]:
             "statement": SIGNED.hex(),
             "signature": HASHES.signature.hex(),
         },
+        "zstd": {"content": PACKED.hex(), "frame": FRAME.hex()},
         "record": {
             "seed": SEED.hex(),
             "key": SPKI.hex(),

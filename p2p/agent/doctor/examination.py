@@ -99,6 +99,7 @@ def _check_network(config: AgentConfig, status: Status | None) -> list[Finding]:
     else:
         said = ", ".join(map(str, config.peers)) or "none"
         findings.append(ok("mdns", f"off; configured neighbours: {said}"))
+    findings.append(network.check_compression(wanted=config.compress))
     findings.append(network.check_firewall(network.read_firewall(), ports))
     return findings
 

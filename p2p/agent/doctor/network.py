@@ -13,6 +13,7 @@ from typing import Any
 
 from p2p.agent.doctor.finding import Finding, fail, ok, warn
 from p2p.net.interfaces import Choice, Interface, why_not
+from p2p.wire import packing
 
 MDNS_PORT = 5353
 Port = tuple[str, int]
@@ -40,6 +41,19 @@ def check_interfaces(interfaces: Iterable[Interface], choice: Choice) -> Finding
         return fail("interfaces", message, remedy)
     remedy = "Name one in `interfaces` of [neighbours], or neighbours in `peers`."
     return warn("interfaces", message, remedy)
+
+
+def check_compression(*, wanted: bool) -> Finding:
+    """Tell whether content is packed for neighbours."""
+    if not wanted:
+        return ok("compression", "off, as configured")
+    if packing.IS_AVAILABLE:
+        return ok("compression", "zstd, for neighbours who have it too")
+    return warn(
+        "compression",
+        "content goes to neighbours as it is: this Python has no zstd",
+        "pip install 'ostree-p2p[fast]'",
+    )
 
 
 def check_shareable(port: int = MDNS_PORT) -> Finding:

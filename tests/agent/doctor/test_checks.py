@@ -274,6 +274,14 @@ def test_a_repository_opens_or_can_be_made(tmp_path: Path) -> None:
     is_bad(finding, FAIL, "strange", "does not know")
 
 
+def test_no_zstd_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_ok(network.check_compression(wanted=True), "zstd")
+    monkeypatch.setattr("p2p.wire.packing.IS_AVAILABLE", False)
+    finding = network.check_compression(wanted=True)
+    is_bad(finding, WARN, "no zstd", "pip install")
+    is_ok(network.check_compression(wanted=False), "off")
+
+
 def test_modes_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     repo = Repo.init(tmp_path / "repo", RepoMode.BARE)
     text = (tmp_path / "repo/config").read_text()
