@@ -64,13 +64,17 @@ class Publisher:
 
 @asynccontextmanager
 async def sharing(
-    repo: Repo, *, holdings: Holdings | None = None
+    repo: Repo, *, holdings: Holdings | None = None, compress: bool = True
 ) -> AsyncIterator[Meeting]:
     """Share everything that a repository's refs name."""
     holdings = holdings or Holdings.published(repo)
     async with open_meeting(
         holdings,
-        MeetingOptions(state=f"{repo.path}/extensions/p2p/device", host="127.0.0.1"),
+        MeetingOptions(
+            state=f"{repo.path}/extensions/p2p/device",
+            host="127.0.0.1",
+            compress=compress,
+        ),
     ) as meeting:
         assert await share_refs(meeting.sharing, repo) == []
         yield meeting

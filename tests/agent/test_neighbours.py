@@ -74,12 +74,31 @@ async def test_two_holders_of_different_modes_share_the_work(
     device = publisher.device(tmp_path / "device", NOWHERE)
     async with sharing(publisher.repo) as one, sharing(second) as two:
         await pull(device, peers=(one.port, two.port), origin=False)
-        given = [
-            sum(session.sent_bytes for _, _, session, _ in source.neighbours.peers())
-            for source in (one, two)
-        ]
     assert_whole(device, commit)
-    del given
+
+
+async def test_what_compresses_well_travels_compressed_unless_one_side_will_not(
+    tmp_path: Path, publisher: Publisher
+) -> None:
+    tree = tmp_path / "text"
+    (tree / "notes").mkdir(parents=True)
+    for number in range(100):
+        (tree / f"notes/{number}").write_text(f"{number}: the same again.\n" * 500)
+    (tree / "large").write_bytes(b"".join(b"line %d\n" % n for n in range(200_000)))
+    commit = publisher.commit(tree)
+    sent = []
+    for compress in (True, False):
+        device = publisher.device(tmp_path / f"device-{compress}", NOWHERE)
+        async with sharing(publisher.repo, compress=compress) as source:
+            pulled = await pull(device, peers=(source.port,), origin=False)
+            [session] = [found[2] for found in source.neighbours.peers()]
+            sent.append(session.sent_bytes)
+        assert_whole(device, commit)
+        # People hear of content, whatever it weighed on the way.
+        assert pulled.status.peers.bytes > 3 * MIB
+    packed, plain = sent
+    assert packed < plain / 4
+    assert plain > 3 * MIB
 
 
 async def test_two_that_have_half_each_complete_each_other(
