@@ -86,17 +86,20 @@ async def test_what_compresses_well_travels_compressed_unless_one_side_will_not(
         (tree / f"notes/{number}").write_text(f"{number}: the same again.\n" * 500)
     (tree / "large").write_bytes(b"".join(b"line %d\n" % n for n in range(200_000)))
     commit = publisher.commit(tree)
-    sent = []
+    came = []
     for compress in (True, False):
         device = publisher.device(tmp_path / f"device-{compress}", NOWHERE)
-        async with sharing(publisher.repo, compress=compress) as source:
-            pulled = await pull(device, peers=(source.port,), origin=False)
-            [session] = [found[2] for found in source.neighbours.peers()]
-            sent.append(session.sent_bytes)
+        async with (
+            sharing(publisher.repo, compress=compress) as source,
+            puller(device, peers=(source.port,), origin=False) as taker,
+        ):
+            pulled = await taker.run()
+            [session] = [found[2] for found in taker.meeting.neighbours.peers()]
+            came.append(session.received_bytes)
         assert_whole(device, commit)
         # People hear of content, whatever it weighed on the way.
         assert pulled.status.peers.bytes > 3 * MIB
-    packed, plain = sent
+    packed, plain = came
     assert packed < plain / 4
     assert plain > 3 * MIB
 
