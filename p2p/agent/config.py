@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from p2p.agent.hours import Window, parse_window
 from p2p.agent.limits import LimitTable, parse_limits
 from p2p.agent.table import Table
+from p2p.deploy.settings import Reboot, Settings, window_minutes
 from p2p.deploy.target import SysrootTarget, TreeTarget
 from p2p.deploy.target import Target as DeployTarget
 from p2p.errors import ConfigError, FormatError
@@ -330,6 +331,7 @@ def _origin(config: AgentConfig, table: Table) -> AgentConfig:
 
 
 def _deploy(table: Table) -> DeployTarget:
+    how = _updates(table)
     tree = table.path("tree", None)
     sysroot = table.path("sysroot", None)
     system = table.text("os", None)
@@ -337,7 +339,38 @@ def _deploy(table: Table) -> DeployTarget:
         raise table.error("tree", "give either `tree` or `sysroot`")
     if system is not None and sysroot is None:
         raise table.error("os", "belongs to `sysroot`")
-    return TreeTarget(tree) if tree is not None else SysrootTarget(str(sysroot), system)
+    if tree is not None:
+        return TreeTarget(tree, how)
+    return SysrootTarget(str(sysroot), system, how)
+
+
+def _updates(table: Table) -> Settings:
+    """Return how updates are carried out."""
+    said = table.text("reboot", "never")
+    if said not in tuple(Reboot):
+        raise table.error("reboot", f"must be one of {', '.join(Reboot)}")
+    reboot = Reboot(said)
+    window = table.text("reboot-window", None)
+    if window is not None and window_minutes(window) is None:
+        raise table.error("reboot-window", "must be like 22:00-04:30")
+    if reboot is Reboot.WINDOW and window is None:
+        raise table.error("reboot-window", "is needed: `reboot` is `window`")
+    command = table.texts("reboot-command", ())
+    if reboot is Reboot.COMMAND and not command:
+        raise table.error("reboot-command", "is needed: `reboot` is `command`")
+    each = table.take("check-seconds", float, Settings().each_seconds)
+    together = table.take("checks-seconds", float, Settings().all_seconds)
+    for key, seconds in (("check-seconds", each), ("checks-seconds", together)):
+        if not 1 <= seconds <= 1800:
+            raise table.error(key, "must be from 1 to 1800 seconds")
+    return Settings(
+        reboot=reboot,
+        window=window,
+        command=command,
+        units=table.texts("units", ()),
+        each_seconds=each,
+        all_seconds=together,
+    )
 
 
 def _follow(table: Table) -> Follow:

@@ -78,9 +78,20 @@ def _fleet(fleet: Fleet) -> Values:
 
 
 def _deploy(target: DeployTarget) -> Values:
+    how = target.settings
     if isinstance(target, TreeTarget):
-        return {"tree": target.directory}
-    return _said({"sysroot": target.sysroot, "os": target.os})
+        place: Values = {"tree": target.directory}
+    else:
+        place = _said({"sysroot": target.sysroot, "os": target.os})
+    return {
+        **place,
+        "reboot": how.reboot.value,
+        **_said({"reboot-window": how.window}),
+        "reboot-command": list(how.command),
+        "units": list(how.units),
+        "check-seconds": how.each_seconds,
+        "checks-seconds": how.all_seconds,
+    }
 
 
 def _follow(follow: Follow) -> Values:

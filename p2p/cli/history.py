@@ -12,7 +12,6 @@ import click
 from p2p.cli.configured import config_option, read_config
 from p2p.cli.deploy import Place, place_options
 from p2p.cli.options import json_option, print_json, print_line
-from p2p.deploy.health import Health
 from p2p.deploy.history import describe, describe_job
 from p2p.deploy.journal_file import read_journal
 from p2p.deploy.target import journal_of, open_updater
@@ -21,6 +20,8 @@ from p2p.ostree.mounts import make_writable
 from p2p.ostree.repo import Repo
 
 _FOLLOW_SECONDS = 1.0
+# For a writer that is just about to have this done.
+_TURN_SECONDS = 60.0
 
 
 @click.command
@@ -67,9 +68,9 @@ def confirm(*, config_path: str | None, as_json: bool) -> None:
     if config.deploy is None:
         raise ConfigError("deploy", "nowhere to deploy to is configured")
     make_writable(config.repo)
-    health = Health(socket=config.socket)
-    updater = open_updater(Repo.open(config.repo), config.deploy, booted=health)
-    job = updater.go_on()
+    repo = Repo.open(config.repo)
+    updater = open_updater(repo, config.deploy, agent=config.socket)
+    job = updater.go_on(timeout_seconds=_TURN_SECONDS)
     if as_json:
         print_json({"update": None if job is None else describe_job(job)})
     elif job is None:

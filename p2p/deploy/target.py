@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from p2p.deploy.deployment import Deployer
 from p2p.deploy.health import Health
 from p2p.deploy.journal_file import JournalFile, journal_path
+from p2p.deploy.policy import Policy
+from p2p.deploy.script import run_script
+from p2p.deploy.settings import Settings, parse_settings
 from p2p.deploy.sysroot import SysrootDeployer
 from p2p.deploy.tree import TreeDeployer
 from p2p.deploy.updater import Means, Updater
 from p2p.deploy.verify import verify_deployable
-from p2p.errors import ConfigError
+from p2p.errors import ConfigError, DeployError
 from p2p.ostree.repo import Repo
+
+_CONFIRM = ("systemctl", "start", "--no-block", "ostree-p2p-confirm.service")
+_START_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +28,11 @@ class TreeTarget:
     """A directory for the embedded tree deployer."""
 
     directory: str
+    settings: Settings = field(default_factory=Settings)
 
     def options(self) -> tuple[str, ...]:
         """Return it as options of a command line."""
-        return (f"--tree={self.directory}",)
+        return (f"--tree={self.directory}", *self.settings.options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +41,23 @@ class SysrootTarget:
 
     sysroot: str
     os: str | None = None
+    settings: Settings = field(default_factory=Settings)
 
     def options(self) -> tuple[str, ...]:
         """Return it as options of a command line."""
         name = (f"--os={self.os}",) if self.os is not None else ()
-        return (f"--sysroot={self.sysroot}", *name)
+        return (f"--sysroot={self.sysroot}", *name, *self.settings.options())
 
 
 Target = TreeTarget | SysrootTarget
 
 
 def make_target(
-    *, tree: str | None = None, sysroot: str | None = None, os_name: str | None = None
+    *,
+    tree: str | None = None,
+    sysroot: str | None = None,
+    os_name: str | None = None,
+    settings: str | None = None,
 ) -> Target | None:
     """Return the target that options name, None if they name none.
 
@@ -53,12 +65,13 @@ def make_target(
         ConfigError: they contradict each other.
 
     """
+    how = Settings() if settings is None else parse_settings(settings)
     if tree is not None and (sysroot is not None or os_name is not None):
         raise ConfigError("--tree", "contradicts --sysroot and --os")
     if tree is not None:
-        return TreeTarget(tree)
+        return TreeTarget(tree, how)
     if sysroot is not None:
-        return SysrootTarget(sysroot, os_name)
+        return SysrootTarget(sysroot, os_name, how)
     if os_name is not None:
         raise ConfigError("--os", "needs --sysroot")
     return None
@@ -84,25 +97,56 @@ def journal_of(repo: Repo, target: Target) -> str:
 
 
 def open_updater(
-    repo: Repo, target: Target, *, booted: Health | None = None
+    repo: Repo,
+    target: Target,
+    *,
+    agent: str | None = None,
+    is_apart: bool = False,
 ) -> Updater:
     """Return what updates a target; nothing is written yet.
 
     Args:
         repo: where the commits are.
         target: where they go to.
-        booted: how a bootable system is checked, if it is by this process: one that
-            is shut off from the network cannot tell. A tree always is.
+        agent: the socket of the agent that a healthy bootable system has.
+        is_apart: this process may be shut off from the network, so another one is
+            to check a bootable system and reboot it: `ostree-p2p-confirm.service`.
 
     Raises:
         ConfigError: the repository is not the one of the sysroot.
 
     """
-    checks = Health() if isinstance(target, TreeTarget) else booted
+    settings = target.settings
+    is_tree = isinstance(target, TreeTarget)
+    health = Health(
+        units=settings.units,
+        socket=None if is_tree else agent,
+        each_seconds=settings.each_seconds,
+        timeout_seconds=settings.all_seconds,
+    )
+    policy = Policy(settings=settings)
     means = Means(
         verify=partial(verify_deployable, repo),
-        check=(checks or Health()).check,
-        checks=checks is not None,
+        check=health.check,
+        hold=(lambda: "") if is_tree else policy.hold,
+        reboot=policy.reboot,
+        ready=policy.ready,
+        hand_over=start_confirming if is_apart and not is_tree else None,
     )
     journal = JournalFile(journal_of(repo, target))
     return Updater(open_deployer(repo, target), journal, means)
+
+
+def start_confirming() -> None:
+    """Have systemd run `p2p confirm`, where it is shut off from nothing.
+
+    Raises:
+        DeployError: it does not.
+
+    """
+    ending = run_script(_CONFIRM, timeout_seconds=_START_SECONDS)
+    if ending.error:
+        raise DeployError(
+            f"`{' '.join(_CONFIRM)}` {ending}",
+            hint="Install that service, or run `p2p confirm` at every boot.",
+        )

@@ -20,7 +20,11 @@ from p2p.ostree.objects import Checksum
 
 _log = logging.getLogger(__name__)
 # How long another process may need for an update that is under way.
-_TURN_SECONDS = 600.0
+_TURN_SECONDS = 60.0
+# What a process that is shut off from the network must leave to another.
+_OUTSIDE = frozenset({Act.CHECK, Act.MARK_GOOD, Act.REBOOT})
+# Steps from which a reboot may be the next thing done.
+_REBOOT_NEXT = frozenset({Step.FETCHED, Step.DEPLOYED, Step.ROLLING_BACK})
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -44,7 +48,8 @@ class Means:
         check: returns what is wrong with a commit that runs; empty if nothing is.
         hold: returns why this is no time to reboot; empty if it is.
         reboot: asks for a reboot.
-        checks: whether checks are made here; else it waits for who makes them.
+        ready: tells who waits for a confirmed update; returns what went wrong.
+        hand_over: has another process check and reboot; None: this one does.
         clock: the time, for people.
         boot: the id of this boot.
 
@@ -54,7 +59,8 @@ class Means:
     check: Callable[[Checksum], str]
     hold: Callable[[], str] = leave_reboots_to_people
     reboot: Callable[[], None] = lambda: None
-    checks: bool = True
+    ready: Callable[[], tuple[str, ...]] = tuple
+    hand_over: Callable[[], None] | None = None
     clock: Callable[[], float] = time.time
     boot: Callable[[], str] = boot_id
 
@@ -121,9 +127,14 @@ class Updater:
                 self._note(f"a person went back to {outcome.deployment.commit}")
             return outcome
 
-    def go_on(self) -> Job | None:
-        """Take up the update that is under way, if one is; return it as it is then."""
-        with self._file.changing(timeout_seconds=_TURN_SECONDS):
+    def go_on(self, *, timeout_seconds: float = 0.0) -> Job | None:
+        """Take up the update that is under way, if one is; return it as it is then.
+
+        Raises:
+            LockedError: another process is at it, for longer than that.
+
+        """
+        with self._file.changing(timeout_seconds=timeout_seconds):
             self._explain()
             return self._resume()
 
@@ -137,9 +148,11 @@ class Updater:
         """Carry an update out until it waits or has ended."""
         self._error, self._notes = None, ()
         while True:
-            after, act = decide(job, self._facts())
-            if act in (Act.CHECK, Act.MARK_GOOD) and not self._means.checks:
-                after, act = replace(after, tries=after.tries - 1), None
+            after, act = decide(job, self._facts(job))
+            if act in _OUTSIDE and self._means.hand_over is not None:
+                self._save(replace(after, tries=max(0, after.tries - 1)))
+                self._means.hand_over()
+                return after
             job = after
             self._save(job)
             if act is None:
@@ -162,6 +175,8 @@ class Updater:
                     self._means.reboot()
                 case Act.CHECK:
                     return self._means.check(job.commit)
+                case Act.MARK_GOOD:
+                    self._notes += self._means.ready()
                 case Act.ROLL_BACK:
                     self._tell(self.place.rollback(job.before))
         except Error as error:
@@ -177,15 +192,17 @@ class Updater:
         for note in outcome.notes:
             self._note(note)
 
-    def _facts(self) -> Facts:
+    def _facts(self, job: Job | None = None) -> Facts:
+        """Return what the system shows; who may reboot next asks whether now."""
         standing = self.place.standing()
+        may_reboot = job is not None and job.step in _REBOOT_NEXT
         return Facts(
             boot=self._means.boot(),
             running=standing.running,
             default=standing.default,
             kept=standing.kept,
             boots=standing.boots,
-            hold=self._means.hold(),
+            hold=self._means.hold() if may_reboot else "nobody asked",
         )
 
     # -- what is said of it ------------------------------------------------------

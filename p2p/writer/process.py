@@ -21,7 +21,12 @@ from p2p.ostree.repo import Repo
 from p2p.writer.service import WriterService
 
 _READ_BUFFER_BYTES = 1 << 20
-_PLACES = {"--tree": "tree", "--sysroot": "sysroot", "--os": "os_name"}
+_PLACES = {
+    "--tree": "tree",
+    "--sysroot": "sysroot",
+    "--os": "os_name",
+    "--settings": "settings",
+}
 
 
 def serve(connection: socket.socket, service: WriterService) -> None:
@@ -79,4 +84,6 @@ def _open_service(path: str, options: Sequence[str]) -> WriterService:
             settings[key] = value
     repo = Repo.open(path, settings)
     target = make_target(**places)
-    return WriterService(repo, open_updater(repo, target) if target else None)
+    return WriterService(
+        repo, open_updater(repo, target, is_apart=True) if target else None
+    )

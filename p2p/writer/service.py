@@ -7,6 +7,7 @@ the user owns calls it on a thread.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,7 @@ from p2p.errors import (
     FormatError,
     IntegrityError,
     LimitError,
+    LockedError,
 )
 from p2p.ostree.cache import keep_commit, trim
 from p2p.ostree.config import RemoteConfig
@@ -262,7 +264,8 @@ class WriterService:
                 hint="Start it with --tree=DIR, or with --sysroot=DIR.",
             )
         if isinstance(request, Resume):
-            self._updater.go_on()
+            with contextlib.suppress(LockedError):  # another process is at it
+                self._updater.go_on()
             return Done()
         if isinstance(request, Rollback):
             outcome = self._updater.rollback()

@@ -15,6 +15,7 @@ from p2p.agent.config import (
     load_config,
     parse_config,
 )
+from p2p.deploy.settings import Reboot, Settings
 from p2p.deploy.target import SysrootTarget
 from p2p.errors import ConfigError
 from p2p.net.target import Target
@@ -56,6 +57,10 @@ hub = "treehub.json"
 [deploy]
 sysroot = "/"
 os = "factory"
+reboot = "window"
+reboot-window = "22:00-04:30"
+units = ["plc.service"]
+check-seconds = 5
 
 [[follow]]
 ref = "hub:os/stable"
@@ -94,7 +99,16 @@ def test_every_setting_is_taken() -> None:
         poll_seconds=10.0,
         max_offline_age=86400.0,
         credentials={"hub": "/etc/p/treehub.json"},
-        deploy=SysrootTarget("/", "factory"),
+        deploy=SysrootTarget(
+            "/",
+            "factory",
+            Settings(
+                reboot=Reboot.WINDOW,
+                window="22:00-04:30",
+                units=("plc.service",),
+                each_seconds=5.0,
+            ),
+        ),
         follow=(
             Follow(remote="hub", ref="os/stable", deploy=True),
             Follow(
@@ -157,6 +171,11 @@ def test_later_files_count_key_by_key_and_lists_add_up_where_they_are_parts() ->
         ("[deploy]", "deploy.tree: give either"),
         ('[deploy]\ntree = "a"\nsysroot = "b"', "deploy.tree: give either"),
         ('[deploy]\ntree = "a"\nos = "b"', "deploy.os: belongs to `sysroot`"),
+        ('[deploy]\ntree = "a"\nreboot = "x"', "deploy.reboot: must be one of"),
+        ('[deploy]\ntree = "a"\nreboot = "window"', "reboot-window: is needed"),
+        ('[deploy]\ntree = "a"\nreboot = "command"', "reboot-command: is needed"),
+        ('[deploy]\ntree = "a"\nreboot-window = "9-5"', "must be like 22:00"),
+        ('[deploy]\ntree = "a"\ncheck-seconds = 0', "must be from 1 to 1800"),
         ('follow = ["a"]', "follow: must be tables: [[follow]]"),
         ("[[follow]]", "follow[1].ref: '' is not REMOTE:REF"),
         ('[[follow]]\nref = "a:.."', "follow[1].ref: not a ref"),

@@ -17,7 +17,13 @@ from p2p.deploy.target import TreeTarget, journal_of
 from p2p.deploy.tree import TreeDeployer
 from p2p.deploy.updater import Means, Updater, boot_id
 from p2p.deploy.verify import verify_deployable
-from p2p.errors import DeployError, NoSpaceError, ReadOnlyError, UnhealthyError
+from p2p.errors import (
+    DeployError,
+    LockedError,
+    NoSpaceError,
+    ReadOnlyError,
+    UnhealthyError,
+)
 from p2p.ostree.objects import Checksum
 from p2p.ostree.repo import Repo
 from tests import killing
@@ -229,9 +235,13 @@ class BootBench(Bench):
         super().__init__(repo, root)
         self.hold = "not now"
         self.asked = 0
+        self.handed = 0
         self.boots = 1
         self.does_check = True
         Bootable.running = None
+
+    def hand_over(self) -> None:
+        self.handed += 1
 
     def ask(self) -> None:
         self.asked += 1
@@ -242,7 +252,7 @@ class BootBench(Bench):
             check=self.checks,
             hold=lambda: self.hold,
             reboot=self.ask,
-            checks=self.does_check,
+            hand_over=None if self.does_check else self.hand_over,
             boot=lambda: f"boot {self.boots}",
         )
         place = Bootable(self.repo, self.root, user_mode=True)
@@ -274,6 +284,7 @@ def test_it_is_confirmed_after_its_boot_by_who_may_check(system: BootBench) -> N
     for _ in range(9):
         system.updater().go_on()
         assert system.steps()[-1] == "confirming"
+    assert (system.handed, system.asked) == (9, 0)
     system.does_check = True
     system.updater().go_on()
     assert system.steps()[-1] == "confirmed"
@@ -393,3 +404,21 @@ def test_the_health_of_a_tree_is_that_of_its_programs(
     with pytest.raises(UnhealthyError, match="ended with status 1: broken"):
         bench.deploy(ONE.checksum)
     assert "nothing to go back to" in bench.causes()
+
+
+def test_who_may_not_reboot_leaves_that_to_who_may(system: BootBench) -> None:
+    system.hold = ""
+    system.does_check = False
+    system.deploy(TWO.checksum)
+    assert (system.steps()[-1], system.handed, system.asked) == ("rebooting", 1, 0)
+    system.does_check = True
+    system.updater().go_on()
+    assert system.asked == 1
+
+
+def test_while_another_process_is_at_it_nothing_is_done(system: BootBench) -> None:
+    with (
+        JournalFile(system.path).changing(timeout_seconds=0),
+        pytest.raises(LockedError),
+    ):
+        system.updater().go_on()
