@@ -10,7 +10,7 @@ import trio
 from p2p.agent.neighbours import Neighbours
 from p2p.net.advert import InstanceId
 from p2p.net.target import Target
-from p2p.swarm.overlay import End
+from p2p.swarm.overlay import MESH_MEMBERS, End
 from p2p.wire import messages as m
 from p2p.wire.limits import INSTANCE_BYTES
 
@@ -19,6 +19,36 @@ TOLD_SECONDS = 2.0
 MAX_TOLD_OF = 1024
 # What stands in the way of ending a session is not told when it is over.
 TRIM_SECONDS = 30.0
+# Nobody is dialled while members of a large site are found one after the other: each
+# changes who is next to us in the ring. The larger the site, the longer the pauses in
+# between; whoever makes members up does not keep us waiting for long.
+QUIET_SECONDS_EACH = 0.01
+MAX_QUIET_SECONDS = 1.0
+MAX_SURGE_SECONDS = 5.0
+
+
+class Surge:
+    """Members of a large site that are found one after the other; sans-IO."""
+
+    def __init__(self) -> None:
+        """Begin calm."""
+        self._began: float | None = None
+        self._until = 0.0
+
+    def found(self, known: int, now: float) -> None:
+        """Note that a member was found, and how many are known with it."""
+        if known <= MESH_MEMBERS:
+            return
+        if self._began is None:
+            self._began = now
+        quiet = min(known * QUIET_SECONDS_EACH, MAX_QUIET_SECONDS)
+        self._until = min(now + quiet, self._began + MAX_SURGE_SECONDS)
+
+    def end(self, now: float) -> float:
+        """Return when it is over as things stand; once that has come, it is."""
+        if self._until <= now:
+            self._began = None
+        return self._until
 
 
 class _Known(NamedTuple):
@@ -43,6 +73,7 @@ class Dialling:
         self._neighbours = neighbours
         self._overlay = neighbours.overlay
         self._known: dict[InstanceId, _Known] = {}
+        self._surge = Surge()
         self._wake = trio.Event()
         self.on_failure: Callable[[InstanceId], Awaitable[None]] = _accept_failure
         self.on_lost: Callable[[tuple[Target, ...]], None] = _accept_loss
@@ -99,8 +130,11 @@ class Dialling:
             self._enter(alias, known, TOLD_SECONDS)
 
     def _enter(self, instance: InstanceId, known: _Known, seconds: float) -> None:
+        now = trio.current_time()
+        if instance not in self._known:
+            self._surge.found(len(self._known) + 1, now)
         self._known[instance] = known
-        self._overlay.found(instance, trio.current_time() + seconds)
+        self._overlay.found(instance, now + seconds)
         self._look()
 
     def _is_known(self, device: m.DeviceId, targets: tuple[Target, ...]) -> bool:
@@ -135,6 +169,10 @@ class Dialling:
                 self._neighbours.trim()
                 self._wake = trio.Event()
                 now = trio.current_time()
+                calm_at = self._surge.end(now)
+                if calm_at > now:
+                    await trio.sleep_until(calm_at)
+                    continue
                 for who in self._overlay.dials(now):
                     instance = InstanceId(who)
                     # It may be lost before the task begins.
