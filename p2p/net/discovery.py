@@ -190,7 +190,7 @@ class Browser:
         return self
 
     async def __anext__(self) -> PeerEvent:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()  # there are never many
         while (event := self._neighbours.next_event()) is None:
             self._news = trio.Event()
             await self._news.wait()

@@ -1,4 +1,4 @@
-"""mDNS by python-zeroconf, in the asyncio thread; its only importer.
+"""mDNS by python-zeroconf, in the asyncio thread.
 
 Each chosen interface has a responder with sockets of its own, so that what is heard
 belongs to one link, what is said names only that link's addresses, and an interface
@@ -12,6 +12,8 @@ Port 5353 is shared with avahi-daemon and others (SO_REUSEADDR and SO_REUSEPORT)
 from __future__ import annotations
 
 import asyncio
+import asyncio.trsock
+import contextlib
 import socket
 import threading
 from collections import Counter
@@ -25,17 +27,16 @@ from zeroconf import (
     BadTypeInNameException,
     DNSQuestionType,
     IPVersion,
-    ServiceStateChange,
-    Zeroconf,
 )
 from zeroconf import Error as ZeroconfError
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from p2p.errors import TransportError
 from p2p.net.advert import InstanceId
 from p2p.net.bridge import Bridge, open_bridge
 from p2p.net.gate import Gate
 from p2p.net.interfaces import Interface
+from p2p.net.mdns_watch import News, Watch
 from p2p.net.neighbours import Announcement, Heard, Lost, label
 
 SERVICE: Final = "_ostree-p2p._tcp.local."
@@ -54,6 +55,11 @@ BUFFER_BYTES: Final = 1 << 20
 MAX_QUESTIONS: Final = 16
 MAX_WAITING: Final = 256
 MAX_NEWS: Final = 4096
+# News is handed over together: with each the two threads would wait for each other.
+NEWS_SECONDS: Final = 0.03
+# Of packets that came together so many are read at once.
+READ_AT_ONCE: Final = 64
+MAX_PACKET_BYTES: Final = 9000
 # Goodbyes are said three times within a quarter of a second.
 GOODBYE_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
@@ -88,12 +94,7 @@ class Responder:
         self._stand_before(gate)
         # A reply to this machine's address may go to another program on port 5353,
         # so answers are asked for by multicast, which all of them hear.
-        self._browser = AsyncServiceBrowser(
-            mdns.zeroconf,
-            SERVICE,
-            handlers=[self._changed],
-            question_type=DNSQuestionType.QM,
-        )
+        self._watch = Watch(mdns.zeroconf, SERVICE, self._changed)
 
     @classmethod
     async def open(cls, interface: Interface, own: InstanceId, tell: Tell) -> Self:
@@ -127,7 +128,7 @@ class Responder:
             else:
                 reader.sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 255)
             inner = cast("asyncio.DatagramProtocol", reader.transport.get_protocol())
-            reader.transport.set_protocol(_Guarded(gate, inner))
+            reader.transport.set_protocol(_Guarded(gate, inner, reader.sock))
 
     async def announce(self, announcement: Announcement | None) -> None:
         """Say this from now on, instead of what was said before; None: goodbye."""
@@ -178,7 +179,7 @@ class Responder:
             timer.cancel()
         for task in list(self._questions.values()):
             task.cancel()
-        await self._browser.async_cancel()
+        self._watch.close()
         await self._mdns.async_close()
 
     def _info(self, announcement: Announcement) -> AsyncServiceInfo:
@@ -193,23 +194,18 @@ class Responder:
             parsed_addresses=_own_addresses(self._interface),
         )
 
-    def _changed(
-        self,
-        zeroconf: Zeroconf,
-        service_type: str,  # noqa: ARG002 - the library passes it by name
-        name: str,
-        state_change: ServiceStateChange,
-    ) -> None:
-        """Called by the library for each change of a service of our type."""
-        if state_change is ServiceStateChange.Removed:
+    def _changed(self, name: str, news: News) -> None:
+        """Called for each change of a service of our type."""
+        if news is News.LOST:
             self._tell(Lost(link=self._interface.index, label=_first(name)))
             return
         info = _empty_info(name)
         if info is None:
             self.counts["a name that is none"] += 1
-        elif info.load_from_cache(zeroconf):
+        elif info.load_from_cache(self._zeroconf):
             self._tell(self._heard(info))
-            self._look_again(name)
+            if news is News.CHANGED:
+                self._look_again(name)
         elif name not in self._questions and len(self._waiting) < MAX_WAITING:
             self._waiting[name] = None
             self._ask_next()
@@ -269,14 +265,30 @@ class Responder:
 
 
 class _Guarded(asyncio.DatagramProtocol):
-    """The library's protocol behind a gate."""
+    """The library's protocol behind a gate.
 
-    def __init__(self, gate: Gate, inner: asyncio.DatagramProtocol) -> None:
+    asyncio turns its loop once a packet; with a hundred of them that is most of the
+    work, so all that came are taken when one is.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        inner: asyncio.DatagramProtocol,
+        sock: asyncio.trsock.TransportSocket | socket.socket,
+    ) -> None:
         self._gate = gate
         self._inner = inner
+        self._socket = sock.dup()
         self._now = asyncio.get_running_loop().time
 
     def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
+        self._pass(data, addr)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(READ_AT_ONCE):
+                self._pass(*self._socket.recvfrom(MAX_PACKET_BYTES))
+
+    def _pass(self, data: bytes, addr: tuple[str | int, ...]) -> None:
         scope = int(addr[3]) if len(addr) == 4 else 0
         if self._gate.passes(data, str(addr[0]), scope, self._now()):
             self._inner.datagram_received(data, addr)
@@ -285,6 +297,7 @@ class _Guarded(asyncio.DatagramProtocol):
         self._inner.error_received(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._socket.close()
         self._inner.connection_lost(exc)
 
 
@@ -388,7 +401,8 @@ class Door:
             if len(self._news) < MAX_NEWS:
                 self._news[said.link, said.label] = said
         if first:
-            self._bridge.post(self._take)
+            loop = asyncio.get_running_loop()
+            loop.call_later(NEWS_SECONDS, self._bridge.post, self._take)
 
     def _take(self) -> None:
         with self._lock:
