@@ -23,6 +23,10 @@ from p2p.ostree.repo import Repo
 _log = logging.getLogger(__name__)
 # How often an update that waits for something is looked at: a reboot may be due.
 RESUME_SECONDS = 60.0
+UNCOUNTED = (
+    "the boot loader counts no boots: from a kernel that does not start only a person "
+    "comes back"
+)
 
 
 class Deploying:
@@ -150,10 +154,12 @@ class Deploying:
     def under_way(self) -> tuple[dict[str, Any] | None, list[str]]:
         """Return the last update as JSON values, and what is wrong; blocks."""
         try:
-            job = self.journal().job
+            journal = self.journal()
         except Error as error:
             return None, [str(error)]
-        return (None if job is None else describe_job(job)), []
+        job = journal.job
+        said = [UNCOUNTED] if journal.uncounted else []
+        return (None if job is None else describe_job(job)), said
 
     async def _readable_journal(self) -> Journal:
         try:

@@ -75,12 +75,14 @@ class Journal:
         job: the update under way, or the last one.
         events: the last ones, oldest first.
         bad: commits that failed, oldest first; they are not tried again by themselves.
+        uncounted: the boot loader does not come back from what does not start.
 
     """
 
     job: Job | None = None
     events: tuple[Event, ...] = ()
     bad: tuple[Checksum, ...] = ()
+    uncounted: bool = False
 
     def with_job(self, job: Job, *, time: float) -> Journal:
         """Return the journal with an update as it is now; a new step is an event."""
@@ -133,6 +135,7 @@ def encode(journal: Journal) -> bytes:
     record = {
         "version": VERSION,
         "bad": journal.bad,
+        "uncounted": journal.uncounted,
         "job": None if journal.job is None else _encode_job(journal.job),
         "events": [
             {name: getattr(event, name) for name in Event.__slots__}
@@ -169,6 +172,7 @@ def decode(data: bytes) -> Journal:
                 job=None if job is None else _job(job),
                 events=tuple(map(_event, events)),
                 bad=tuple(map(_checksum, bad)),
+                uncounted=record.get("uncounted") is True,
             )
     raise FormatError("not a journal of updates")
 

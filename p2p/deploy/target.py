@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from functools import partial
 
+from p2p.deploy.boot_count import BootCounter, find_boot_counter
 from p2p.deploy.deployment import Deployer
 from p2p.deploy.health import Health
 from p2p.deploy.journal_file import JournalFile, journal_path
@@ -131,10 +132,18 @@ def open_updater(
         hold=(lambda: "") if is_tree else policy.hold,
         reboot=policy.reboot,
         ready=policy.ready,
+        counter=_counter_of(target),
         hand_over=start_confirming if is_apart and not is_tree else None,
     )
     journal = JournalFile(journal_of(repo, target))
     return Updater(open_deployer(repo, target), journal, means)
+
+
+def _counter_of(target: Target) -> BootCounter | None:
+    """Return what counts boots of a target; a tree has none."""
+    if isinstance(target, TreeTarget):
+        return None
+    return find_boot_counter(target.sysroot)
 
 
 def start_confirming() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from p2p.deploy.boot_count import BootCounter
 from p2p.deploy.deployment import Deployer, Deployment, Outcome, State
 from p2p.deploy.journal_file import JournalFile
 from p2p.deploy.machine import Act, Facts, Job, Step, abandon, decide, finish, plan
@@ -49,6 +50,7 @@ class Means:
         hold: returns why this is no time to reboot; empty if it is.
         reboot: asks for a reboot.
         ready: tells who waits for a confirmed update; returns what went wrong.
+        counter: of boots; None: the boot loader comes back from nothing.
         hand_over: has another process check and reboot; None: this one does.
         clock: the time, for people.
         boot: the id of this boot.
@@ -60,6 +62,7 @@ class Means:
     hold: Callable[[], str] = leave_reboots_to_people
     reboot: Callable[[], None] = lambda: None
     ready: Callable[[], tuple[str, ...]] = tuple
+    counter: BootCounter | None = None
     hand_over: Callable[[], None] | None = None
     clock: Callable[[], float] = time.time
     boot: Callable[[], str] = boot_id
@@ -100,7 +103,9 @@ class Updater:
                 if job.commit == commit:
                     return self._outcome(changed=False)
                 self._save(abandon(job, facts, f"{commit} is to run instead"))
-            self._file.save(self._file.journal.forgiven(commit))
+            uncounted = facts.boots and self._means.counter is None
+            journal = replace(self._file.journal.forgiven(commit), uncounted=uncounted)
+            self._file.save(journal)
             return self._conclude(self._run(plan(refspec, commit, facts)))
 
     def rollback(self) -> Outcome:
@@ -150,11 +155,13 @@ class Updater:
         while True:
             after, act = decide(job, self._facts(job))
             if act in _OUTSIDE and self._means.hand_over is not None:
+                self._count(after)
                 self._save(replace(after, tries=max(0, after.tries - 1)))
                 self._means.hand_over()
                 return after
             job = after
             self._save(job)
+            self._count(job)
             if act is None:
                 return job
             error = self._carry_out(act, job)
@@ -176,7 +183,7 @@ class Updater:
                 case Act.CHECK:
                     return self._means.check(job.commit)
                 case Act.MARK_GOOD:
-                    self._notes += self._means.ready()
+                    self._mark_good()
                 case Act.ROLL_BACK:
                     self._tell(self.place.rollback(job.before))
         except Error as error:
@@ -186,6 +193,28 @@ class Updater:
         else:
             return ""
         return str(self._error)
+
+    def _mark_good(self) -> None:
+        """Have the boot loader stay with what runs, then tell who waits for it."""
+        if self._means.counter is not None:
+            self._means.counter.disarm()
+        for said in self._means.ready():
+            self._note(said)
+
+    def _count(self, job: Job) -> None:
+        """Have the boot loader count boots of what was not confirmed, and no others."""
+        counter = self._means.counter
+        if counter is None or job.step in (Step.PLAN, Step.FETCHED, Step.CONFIRMING):
+            return
+        is_wanted = job.step in (Step.DEPLOYED, Step.REBOOTING)
+        is_gone = job.ended or self.place.standing().default != job.commit
+        try:
+            if is_wanted and not counter.is_armed():
+                counter.arm()
+            elif is_gone and not is_wanted and counter.is_armed():
+                counter.disarm()
+        except Error as error:
+            self._note(f"{counter.name} was not told of the update: {error}")
 
     def _tell(self, outcome: Outcome) -> None:
         self._notes += outcome.notes

@@ -81,7 +81,7 @@ def test_what_was_written_is_read() -> None:
         Journal(),
         journal_of(*Step),
         Journal(job=replace(JOB, before=None, passed=True, staged=True, asked="x")),
-        Journal().with_note("n", time=0.5, boot=""),
+        Journal(uncounted=True).with_note("n", time=0.5, boot=""),
     ):
         assert decode(encode(journal)) == journal
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from p2p.deploy.boot_count import Grub, format_grubenv
 from p2p.deploy.deployment import Outcome, Standing
 from p2p.deploy.health import Health
 from p2p.deploy.journal import Journal
@@ -236,6 +237,7 @@ class BootBench(Bench):
         self.hold = "not now"
         self.asked = 0
         self.handed = 0
+        self.counter: Grub | None = None
         self.boots = 1
         self.does_check = True
         Bootable.running = None
@@ -252,6 +254,7 @@ class BootBench(Bench):
             check=self.checks,
             hold=lambda: self.hold,
             reboot=self.ask,
+            counter=self.counter,
             hand_over=None if self.does_check else self.hand_over,
             boot=lambda: f"boot {self.boots}",
         )
@@ -422,3 +425,64 @@ def test_while_another_process_is_at_it_nothing_is_done(system: BootBench) -> No
         pytest.raises(LockedError),
     ):
         system.updater().go_on()
+
+
+# -- a boot loader that counts ---------------------------------------------------------
+
+
+@pytest.fixture
+def counted(system: BootBench, tmp_path: Path) -> Grub:
+    """The environment block of that system's boot loader."""
+    path = tmp_path / "grubenv"
+    path.write_bytes(format_grubenv({}, where=""))
+    system.counter = Grub(str(path))
+    return system.counter
+
+
+def test_a_system_whose_boots_nothing_counts_says_so(system: BootBench) -> None:
+    assert system.journal.uncounted
+
+
+def test_boots_are_counted_until_it_is_confirmed(
+    system: BootBench, counted: Grub
+) -> None:
+    system.deploy(TWO.checksum)
+    assert counted.is_armed()
+    assert not system.journal.uncounted
+    system.boot()
+    system.updater().go_on()
+    assert system.steps()[-1] == "confirmed"
+    assert not counted.is_armed()
+
+
+def test_what_does_not_start_is_gone_back_from_and_counted_no_more(
+    system: BootBench, counted: Grub
+) -> None:
+    system.deploy(TWO.checksum)
+    system.boots += 1  # the boot loader took the one before, which still runs
+    system.updater().go_on()
+    assert system.steps()[-1] == "rolled-back"
+    assert "did not start" in system.causes()
+    assert system.journal.bad == (TWO.checksum,)
+    assert not counted.is_armed()
+
+
+def test_what_is_ill_is_counted_until_the_way_back_is_there(
+    system: BootBench, counted: Grub
+) -> None:
+    system.ill = {TWO.checksum}
+    system.deploy(TWO.checksum)
+    system.boot()
+    system.updater().go_on()
+    assert system.steps()[-1] == "rolling-back"
+    assert not counted.is_armed()
+
+
+def test_a_boot_loader_that_cannot_be_told_is_told_of(
+    system: BootBench, tmp_path: Path
+) -> None:
+    system.counter = Grub(str(tmp_path / "none"))
+    system.deploy(TWO.checksum)
+    assert system.journal.job is not None
+    assert system.journal.job.step is Step.DEPLOYED
+    assert "GRUB was not told of the update" in system.causes()
