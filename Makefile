@@ -5,6 +5,7 @@
 # make fix     format, and repair what ruff can repair
 # make lab     only the tests between hosts: network namespaces, real mDNS, thin links
 # make long    the tests that take minutes each, and those of `make oracle`
+# make kills   kill agent and writer a hundred times while they deploy with ostree
 # make oracle  compare with the ostree of the next Debian release
 # make install-service   the systemd service, below DESTDIR; see docs/operations.md
 # make bench   measure against ostree; prints tables
@@ -36,7 +37,7 @@ CORE := p2p/deploy/journal.py \
     p2p/trust/sign.py \
     p2p/wire/*.py
 
-.PHONY: test check dev system trees fix lint types imports suite lab long oracle demo bench \
+.PHONY: test check dev system trees fix lint types imports suite lab long oracle kills demo bench \
     install-service
 .NOTPARALLEL:
 
@@ -84,6 +85,10 @@ long: dev system trees oracle
 oracle: dev system trees
 	newer=$$($(BIN)/python -m tests.debian --ostree) && \
 	    PATH="$$newer:$$PATH" $(BIN)/pytest -n 2 --dist loadscope tests/compat
+
+# Eight of these kills are among the tests of `make check`.
+kills: dev system
+	P2P_KILLS=100 $(BIN)/pytest -s tests/compat/test_deploy_killed.py
 
 fix: dev
 	$(BIN)/ruff check --fix $(SOURCES)

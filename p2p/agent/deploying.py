@@ -91,11 +91,14 @@ class Deploying:
     async def deploy_if_new(self, refspec: str, commit: Checksum) -> None:
         """Deploy a followed branch's head, unless it is or a person went back from it.
 
-        Nor is what failed before: it was ill, or did not start. Errors as `deploy`.
+        Nor is what failed before: it was ill, or did not start. Where another tool
+        deploys, nothing is: it finds the commit here. Errors as `deploy`.
         """
         if commit in self._state.state.rolled_back:
             return
         if commit in (await self._readable_journal()).bad:
+            return
+        if await trio.to_thread.run_sync(self.require_target().claim):
             return
         deployments = await trio.to_thread.run_sync(self._list)
         if not deployments or deployments[0].commit != commit:
@@ -155,10 +158,13 @@ class Deploying:
         """Return the last update as JSON values, and what is wrong; blocks."""
         try:
             journal = self.journal()
+            claim = "" if self._deployer is None else self._deployer.claim()
         except Error as error:
             return None, [str(error)]
         job = journal.job
         said = [UNCOUNTED] if journal.uncounted else []
+        if claim:
+            said.append(f"commits are only fetched, not deployed: {claim}")
         return (None if job is None else describe_job(job)), said
 
     async def _readable_journal(self) -> Journal:

@@ -111,6 +111,13 @@ class Deployer(Protocol):
         """Return what runs and what will; errors as `list`."""
         ...
 
+    def claim(self) -> str:
+        """Return why another tool is to deploy here, for people; empty if none is.
+
+        Then `deploy` and `rollback` refuse. Errors as `list`.
+        """
+        ...
+
     def rollback(self, to: Checksum | None = None) -> Outcome:
         """Make the deployment before the newest one what runs, or the one of a commit.
 

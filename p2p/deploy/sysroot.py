@@ -11,6 +11,7 @@ import os
 from p2p.deploy.booting import Bootable, read_bootable
 from p2p.deploy.deployment import Deployment, Outcome, Standing, State
 from p2p.deploy.ostree_admin import OstreeAdmin
+from p2p.deploy.others import claim
 from p2p.deploy.reorder import Reorderer, read_origin
 from p2p.deploy.verify import check_names
 from p2p.errors import ConfigError, DeployError
@@ -189,12 +190,16 @@ class SysrootDeployer:
                 "would drop it",
                 hint="Reboot first, or drop it with `ostree admin undeploy 0`.",
             )
-        origin = read_origin(order[0])
-        if any(key.startswith("container-image") for key in origin.keys("origin")):
+        if said := claim(read_origin(order[0]), self._running_root):
             raise DeployError(
-                f"{order[0].origin_path}: this system follows a container image",
-                hint="Update it with the tool that set that up (bootc, rpm-ostree).",
+                f"{order[0].origin_path}: {said}",
+                hint="Commits are fetched for it; deploy with it, or disable it.",
             )
+
+    def claim(self) -> str:
+        """Return why another tool is to deploy here; empty if we are."""
+        order = self._order()
+        return claim(read_origin(order[0]), self._running_root) if order else ""
 
     def _undo(self, after: tuple[Bootable, ...], before: tuple[Bootable, ...]) -> None:
         """Take a deployment away that should not have been made."""

@@ -101,6 +101,10 @@ class TreeDeployer:
             boots=False,
         )
 
+    def claim(self) -> str:
+        """Return nothing: a tree is nobody else's."""
+        return ""
+
     def _look(self) -> tuple[Record | None, str | None]:
         """Return record and link as they were at one moment, without the lock."""
         while True:

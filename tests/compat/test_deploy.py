@@ -19,6 +19,7 @@ from p2p.ostree.messages import Deploy, Rollback
 from p2p.ostree.objects import Checksum, serialize_metadata
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
+from tests.deploy.test_others import ORIGINS
 from tests.mounts import mount_loop_ext4
 from tests.oracle import Ostree
 from tests.require import require
@@ -438,14 +439,16 @@ def test_a_staged_deployment_that_cannot_be_read_is_said_to_be_broken(
         sysroot.deployer(running_root=running).list()
 
 
-def test_a_system_that_follows_a_container_image_is_left_alone(
-    sysroot: Sysroot,
+@pytest.mark.parametrize("name", ORIGINS)
+def test_a_system_that_another_tool_deploys_is_left_alone(
+    sysroot: Sysroot, name: str
 ) -> None:
     sysroot.deploy(0)
     origin = Path(f"{sysroot.deployer().list()[0].path}.origin")
     old = origin.read_text()
-    origin.write_text("[origin]\ncontainer-image-reference=ostree-image-signed:x\n")
-    with pytest.raises(DeployError, match="container image"):
+    origin.write_text(ORIGINS[name])
+    assert sysroot.deployer().claim()
+    with pytest.raises(DeployError, match=r"container image|rpm-ostree"):
         sysroot.deployer().deploy(REFSPEC, sysroot.name(1))
     origin.write_text(old)
 

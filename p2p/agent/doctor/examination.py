@@ -15,6 +15,7 @@ from p2p.agent.doctor.finding import Finding, failed, ok, warn
 from p2p.agent.doctor.metering import look_at_metered
 from p2p.agent.doctor.running import Status, check_agent
 from p2p.agent.state import read_state
+from p2p.deploy.others import active_updaters
 from p2p.deploy.target import SysrootTarget
 from p2p.errors import AgentError, Error, FormatError, RepositoryError
 from p2p.net.interfaces import Choice
@@ -111,7 +112,7 @@ def _check_system(config: AgentConfig, repo: Repo | None) -> list[Finding]:
     findings = [
         system.check_clock(now, floor, synchronised=synchronised),
         membership.check_identity(config, Clock(now, trusted=True, floor=floor)),
-        system.check_updaters(system.active_updaters(), config.deploy),
+        system.check_updaters(active_updaters(), config.deploy),
     ]
     target = config.deploy
     sysroot = target.sysroot if isinstance(target, SysrootTarget) else "/"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import glob
-import os
 from collections.abc import Sequence
 
 from p2p.agent.doctor.finding import Finding, fail, failed, ok, warn
@@ -20,15 +18,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _TIMEX_BYTES = 256
 _TIME_ERROR = 5
 _SET_CLOCK = "Set the clock: `timedatectl set-ntp true`, or a battery for it."
-# What updates a system by itself, by the unit that makes it do so.
-_UPDATERS = {
-    "aktualizr.service": "aktualizr",
-    "aktualizr-lite.service": "aktualizr-lite",
-    "bootc-fetch-apply-updates.timer": "bootc",
-    "eos-autoupdater.timer": "eos-updater",
-    "rpm-ostreed-automatic.timer": "rpm-ostree",
-    "zincati.service": "zincati",
-}
 
 
 # -- the clock -----------------------------------------------------------------------
@@ -59,18 +48,6 @@ def check_clock(now: float, floor: int, *, synchronised: bool | None) -> Finding
 
 
 # -- others that update --------------------------------------------------------------
-
-
-def active_updaters(root: str = "/") -> list[str]:
-    """Return the other updaters that run here or start at the next boot."""
-    units = os.path.join(root, "run/systemd/units")
-    wanted = os.path.join(root, "etc/systemd/system/*.wants")
-    return [
-        name
-        for unit, name in _UPDATERS.items()
-        if os.path.lexists(os.path.join(units, f"invocation:{unit}"))
-        or glob.glob(os.path.join(wanted, unit))
-    ]
 
 
 def check_updaters(active: Sequence[str], target: Target | None) -> Finding:

@@ -13,6 +13,7 @@ from p2p.agent.config import AgentConfig, Fleet
 from p2p.agent.doctor import membership, network, storage, system
 from p2p.agent.doctor.finding import Finding, Level
 from p2p.agent.doctor.running import check_agent
+from p2p.deploy.others import active_updaters
 from p2p.deploy.target import SysrootTarget, Target, TreeTarget
 from p2p.errors import AgentError
 from p2p.net.identity import DEVICE_FILE, open_identity
@@ -56,14 +57,14 @@ def test_the_kernel_says_something_of_its_clock() -> None:
 
 
 def test_other_updaters_are_found_by_their_units(tmp_path: Path) -> None:
-    assert system.active_updaters(str(tmp_path)) == []
+    assert active_updaters(str(tmp_path)) == []
     units = tmp_path / "run/systemd/units"
     units.mkdir(parents=True)
     (units / "invocation:zincati.service").symlink_to("0123")
     wants = tmp_path / "etc/systemd/system/timers.target.wants"
     wants.mkdir(parents=True)
     (wants / "bootc-fetch-apply-updates.timer").symlink_to("/nowhere")
-    assert system.active_updaters(str(tmp_path)) == ["bootc", "zincati"]
+    assert active_updaters(str(tmp_path)) == ["bootc", "zincati"]
 
 
 @pytest.mark.parametrize("target", [None, TreeTarget("/run/app")])
