@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from p2p.deploy.boot_room import check_boot_room
 from p2p.deploy.booting import Bootable, read_bootable
 from p2p.deploy.deployment import Deployment, Outcome, Standing, State
 from p2p.deploy.ostree_admin import OstreeAdmin
@@ -123,6 +124,8 @@ class SysrootDeployer:
         if mine and mine[0] == before[0] and mine[0].commit == commit:
             return self._outcome(changed=False)
         self._check_ours(before)
+        deployed = {each.commit for each in before}
+        check_boot_room(self._repo, commit, deployed, self._sysroot)
         try:
             self._admin.run("deploy", f"--os={name}", refspec)
         except DeployError as error:

@@ -1,8 +1,10 @@
 """Deploying into a sysroot with the real `ostree admin`, on a loop file system."""
 
+import contextlib
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,17 +12,18 @@ import pytest
 
 from p2p.agent.writing import open_process_writer
 from p2p.cli.main import main
+from p2p.deploy.boot_room import check_boot_room
 from p2p.deploy.deployment import Deployment, State
 from p2p.deploy.sysroot import SysrootDeployer
 from p2p.deploy.target import SysrootTarget
-from p2p.errors import ConfigError, DeployError
+from p2p.errors import ConfigError, DeployError, NoSpaceError
 from p2p.ostree.gvariant import Variant
 from p2p.ostree.messages import Deploy, Rollback
 from p2p.ostree.objects import Checksum, serialize_metadata
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
 from tests.deploy.test_others import ORIGINS
-from tests.mounts import mount_loop_ext4
+from tests.mounts import mount_loop_ext4, mount_tmpfs
 from tests.oracle import Ostree
 from tests.require import require
 from tests.trees import MIB, os_tree, small_tree
@@ -536,3 +539,39 @@ def test_the_commands_find_the_repository_of_a_sysroot(
         ["current", f"{zero}.0", REFSPEC],
         ["previous", f"{one}.0", REFSPEC],
     ]
+
+
+# -- /boot -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def small_boot(sysroot: Sysroot, work: Path, size: int) -> Iterator[None]:
+    """The sysroot with a /boot of its own, that has so much room."""
+    with mount_tmpfs(work, size) as small:
+        shutil.copytree(sysroot.root / "boot", small, symlinks=True, dirs_exist_ok=True)
+        boot = sysroot.root / "boot"
+        subprocess.run(["mount", "--bind", small, boot], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", boot], check=True)
+
+
+def test_a_boot_that_is_too_small_for_another_kernel_is_said_so_before_anything(
+    sysroot: Sysroot, tmp_path: Path
+) -> None:
+    sysroot.deploy(0)
+    before = sysroot.status()
+    with small_boot(sysroot, tmp_path, MIB):
+        with pytest.raises(NoSpaceError, match=r"the kernel of .* needs 1 MiB, and 0"):
+            sysroot.deploy(1)
+        assert sysroot.status() == before
+
+
+def test_a_kernel_that_is_there_needs_no_room(sysroot: Sysroot, tmp_path: Path) -> None:
+    sysroot.deploy(0)
+    with small_boot(sysroot, tmp_path, MIB):
+        commit = sysroot.commits[0]
+        check_boot_room(sysroot.repo, commit, {commit}, str(sysroot.root))
+        with pytest.raises(NoSpaceError):
+            check_boot_room(sysroot.repo, commit, set(), str(sysroot.root))
