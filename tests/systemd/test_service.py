@@ -357,3 +357,45 @@ def test_only_members_of_the_group_may_command_it(site: Site) -> None:
     group = machine.run("getent", "group", "ostree-p2p").split(":")[2]
     said = machine.run(*user, f"--groups={group}", "p2p", "status")
     assert said.startswith("repository")
+
+
+def test_what_was_updated_is_confirmed_by_its_service(site: Site, build: str) -> None:
+    steps = [event["step"] for event in site.ask("/history", {})["events"]]
+    assert steps[-5:] == ["plan", "fetched", "deployed", "confirming", "confirmed"]
+    site.machine.run("systemctl", "start", "ostree-p2p-confirm.service")
+    said = site.machine.run(
+        *("journalctl", "-o", "cat", "-u", "ostree-p2p-confirm.service")
+    )
+    assert f"confirmed  {build}" in said
+
+
+def test_an_update_that_is_ill_is_gone_back_from(
+    site: Site, build: str, tmp_path: Path
+) -> None:
+    check = site.machine.path(f"/{ETC}/health.d/10-version")
+    check.parent.mkdir(exist_ok=True)
+    check.write_text("#!/bin/sh\necho no such version; exit 1\n")
+    check.chmod(0o755)
+    try:
+        tree = tmp_path / "ill"
+        tree.mkdir()
+        (tree / "version").write_text("ill\n")
+        ill = site.commit(tree)
+        site.ask("/check", {"refspec": REFSPEC})
+        status = site.until(
+            lambda status: (
+                status["update"]["commit"] == ill and status["update"]["ended"]
+            )
+        )
+        assert status["update"]["step"] == "rolled-back"
+        assert "no such version" in status["update"]["cause"]
+        assert status["deployments"][0]["commit"] == build
+        site.until(lambda status: status["branches"][0]["pull"] is None)
+        # Another check does not try it again.
+        before = len(site.ask("/history", {})["events"])
+        site.ask("/check", {"refspec": REFSPEC})
+        site.until(lambda status: status["branches"][0]["failures"] == 0)
+        assert len(site.ask("/history", {})["events"]) == before
+        assert site.ask("/history", {})["bad"] == [ill]
+    finally:
+        check.unlink()
