@@ -264,10 +264,34 @@ class Updater:
         )
 
     def _explain(self) -> None:
-        """Write down that the journal could not be read, once."""
+        """Write down that the journal could not be read, once, and make it anew."""
         if self._file.replaced:
             text, self._file.replaced = self._file.replaced, ""
             self._note(text)
+            job = self._found()
+            if job is not None:
+                self._save(job)
+
+    def _found(self) -> Job | None:
+        """Return the update that the boot loader counts boots of, if it does.
+
+        Else nobody would tell it to stop, and some day it would go back.
+        """
+        counter = self._means.counter
+        there = {each.state: each for each in self.place.list()}
+        new = there.get(State.PENDING, there.get(State.CURRENT))
+        if counter is None or new is None or not counter.is_armed():
+            return None
+        is_booted = new.state is State.CURRENT
+        before = there.get(State.PREVIOUS if is_booted else State.CURRENT)
+        return Job(
+            refspec=new.refspec or "",
+            commit=new.commit,
+            before=None if before is None else before.commit,
+            step=Step.CONFIRMING if is_booted else Step.DEPLOYED,
+            cause="it was found with its boots counted, and no journal of it",
+            boot=self._means.boot(),
+        )
 
 
 def _in_force(deployments: tuple[Deployment, ...]) -> Deployment:

@@ -38,8 +38,8 @@ pytestmark = pytest.mark.root
 REFSPEC = "o:main"
 MAIN = remote_ref("o", "main")
 KILLS = int(os.environ.get("P2P_KILLS", "8"))
-# An update takes about half a second; a point behind its end is one, too.
-LONGEST_SECONDS = 0.7
+# An update takes about a quarter of a second; a point behind its end is one, too.
+LONGEST_SECONDS = 0.3
 PATIENCE_SECONDS = 60.0
 
 

@@ -486,3 +486,36 @@ def test_a_boot_loader_that_cannot_be_told_is_told_of(
     assert system.journal.job is not None
     assert system.journal.job.step is Step.DEPLOYED
     assert "GRUB was not told of the update" in system.causes()
+
+
+def test_with_its_journal_lost_an_update_whose_boots_are_counted_is_found(
+    system: BootBench, counted: Grub
+) -> None:
+    system.deploy(TWO.checksum)
+    system.boot()
+    Path(system.path).write_text("{")
+    system.updater().go_on()
+    assert system.steps() == ["None", "confirming", "confirmed"]
+    assert not counted.is_armed()
+
+
+def test_and_if_it_is_ill_it_is_gone_back_from(
+    system: BootBench, counted: Grub
+) -> None:
+    system.ill = {TWO.checksum}
+    system.deploy(TWO.checksum)
+    system.boot()
+    Path(system.path).write_text("{")
+    system.updater().go_on()
+    assert system.steps()[-1] == "rolling-back"
+    system.boot()
+    system.updater().go_on()
+    assert (system.steps()[-1], Bootable.running) == ("rolled-back", ONE.checksum)
+
+
+def test_with_no_boots_counted_nothing_is_made_of_a_lost_journal(
+    system: BootBench, counted: Grub
+) -> None:
+    Path(system.path).write_text("{")
+    system.updater().go_on()
+    assert system.journal.job is None
