@@ -78,7 +78,7 @@ class InterfaceSource(Protocol):
 
 
 class DoorLike(Protocol):
-    """Saying and hearing on links: `p2p.net.mdns.Door`."""
+    """Saying and hearing on links: `p2p.net.mdns_door.Door`."""
 
     @property
     def links(self) -> Sequence[int]:
@@ -356,7 +356,7 @@ async def open_discovery(
 
     """
     if make_door is None:
-        from p2p.net.mdns import open_door
+        from p2p.net.mdns_door import open_door
 
         make_door = open_door
     source = source or await KernelInterfaces.open()

@@ -14,26 +14,22 @@ from __future__ import annotations
 import asyncio
 import asyncio.trsock
 import contextlib
+import math
 import socket
-import threading
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
+from enum import Enum
 from functools import partial
 from typing import Final, Self, cast
 
-import trio
 from zeroconf import (
     BadTypeInNameException,
     DNSQuestionType,
     IPVersion,
 )
-from zeroconf import Error as ZeroconfError
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from p2p.errors import TransportError
 from p2p.net.advert import InstanceId
-from p2p.net.bridge import Bridge, open_bridge
 from p2p.net.gate import Gate
 from p2p.net.interfaces import Interface
 from p2p.net.mdns_watch import News, Watch
@@ -60,6 +56,8 @@ NEWS_SECONDS: Final = 0.03
 # Of packets that came together so many are read at once.
 READ_AT_ONCE: Final = 64
 MAX_PACKET_BYTES: Final = 9000
+# How often a host asks that does not hear others come.
+MINORITY_SECONDS: Final = 60.0
 # Goodbyes are said three times within a quarter of a second.
 GOODBYE_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 3.0
@@ -76,9 +74,15 @@ class Responder:
     """
 
     def __init__(
-        self, mdns: AsyncZeroconf, interface: Interface, own: InstanceId, tell: Tell
+        self,
+        mdns: AsyncZeroconf,
+        interface: Interface,
+        own: InstanceId,
+        tell: Tell,
+        role: Role,
     ) -> None:
         """Take over the library's object, which has started; see `open`."""
+        self._role = role
         self._mdns = mdns
         self._zeroconf = mdns.zeroconf
         self._interface = interface
@@ -94,17 +98,25 @@ class Responder:
         self._stand_before(gate)
         # A reply to this machine's address may go to another program on port 5353,
         # so answers are asked for by multicast, which all of them hear.
-        self._watch = Watch(mdns.zeroconf, SERVICE, self._changed)
+        self._watch = Watch(
+            mdns.zeroconf,
+            SERVICE,
+            self._changed,
+            asks=role is not Role.ANSWERS,
+            every=MINORITY_SECONDS if role is Role.MINORITY else math.inf,
+        )
 
     @classmethod
-    async def open(cls, interface: Interface, own: InstanceId, tell: Tell) -> Self:
+    async def open(
+        cls, interface: Interface, own: InstanceId, tell: Tell, role: Role
+    ) -> Self:
         """Begin to hear on an interface; `tell` gets what is heard.
 
         Raises:
             TransportError: the interface does not let us.
 
         """
-        source = _source(interface)
+        source = _address(interface) if role is Role.SPEAKS else interface.index
         version = IPVersion.V6Only if isinstance(source, int) else IPVersion.V4Only
         try:
             _check_is_here(source)  # the library loses a socket where it fails
@@ -115,7 +127,7 @@ class Responder:
                 hint="Another program may hold UDP port 5353 for itself alone.",
             ) from error
         await mdns.zeroconf.async_wait_for_start()
-        return cls(mdns, interface, own, tell)
+        return cls(mdns, interface, own, tell, role)
 
     def _stand_before(self, gate: Gate) -> None:
         """Put the gate between the sockets and the library."""
@@ -136,7 +148,9 @@ class Responder:
         if announcement is None:
             self._said = None
             self._hush()
-            if before is not None:
+            if before is not None and self._role is Role.ANSWERS:
+                self._zeroconf.registry.async_remove(before)
+            elif before is not None:
                 await (await self._mdns.async_unregister_service(before))
             return
         # 128 random bits need no probing for others of the same name.
@@ -145,6 +159,8 @@ class Responder:
             self._zeroconf.registry.async_update(info)
         else:
             self._zeroconf.registry.async_add(info)
+        if self._role is Role.ANSWERS:
+            return
         self._announce(info)
         loop = asyncio.get_running_loop()
         self._hush()
@@ -159,6 +175,12 @@ class Responder:
         self._zeroconf.async_send(
             self._zeroconf.generate_service_broadcast(info, ttl=None)
         )
+
+    def knows(self, name: str) -> bool:
+        """Whether a service is there, as far as was heard."""
+        cache = self._zeroconf.cache
+        whole = f"{name}.{SERVICE}"
+        return cache.current_entry_with_name_and_alias(SERVICE, whole) is not None
 
     async def ask(self, name: str) -> None:
         """Ask whether a service is still there; it is told again, or told lost."""
@@ -180,6 +202,8 @@ class Responder:
         for task in list(self._questions.values()):
             task.cancel()
         self._watch.close()
+        if self._role is Role.ANSWERS:
+            await self.announce(None)
         await self._mdns.async_close()
 
     def _info(self, announcement: Announcement) -> AsyncServiceInfo:
@@ -301,16 +325,33 @@ class _Guarded(asyncio.DatagramProtocol):
         self._inner.connection_lost(exc)
 
 
-def _source(interface: Interface) -> str | int:
-    """Return what to speak from: an IPv4 address, or where there is none, IPv6.
+class Role(Enum):
+    """What a responder does on its interface.
 
-    One of them is enough, since an answer names the addresses of both, and both
-    would double the packets on the link.
+    One family is enough to say things in, since an answer names the addresses of both,
+    and both would double the packets on the link. So that a host that has IPv6 alone is
+    not left out, all listen there and answer it, and it asks ever again: it does not
+    hear who comes.
     """
-    for network in interface.networks:
-        if network.version == 4:
-            return str(network.ip)
-    return interface.index
+
+    SPEAKS = "asks and announces itself in IPv4"
+    ANSWERS = "hears and answers in IPv6, and says nothing unasked"
+    MINORITY = "asks and announces itself in IPv6, for there is no IPv4"
+
+
+def roles(interface: Interface) -> tuple[Role, ...]:
+    """Return which responders an interface has, the one that speaks first."""
+    versions = {n.version for n in interface.networks if interface.reaches(n.ip)}
+    if 4 not in versions:
+        return (Role.MINORITY,)
+    if 6 not in versions or interface.is_loopback:
+        return (Role.SPEAKS,)
+    return (Role.SPEAKS, Role.ANSWERS)
+
+
+def _address(interface: Interface) -> str:
+    """Return the IPv4 address to speak from."""
+    return next(str(n.ip) for n in interface.networks if n.version == 4)
 
 
 def _check_is_here(source: str | int) -> None:
@@ -344,91 +385,3 @@ def _empty_info(name: str) -> AsyncServiceInfo | None:
         return AsyncServiceInfo(SERVICE, name)
     except BadTypeInNameException:
         return None
-
-
-class Door:
-    """All responders, seen from trio; `open_door` makes one."""
-
-    def __init__(self, bridge: Bridge, own: InstanceId, hear: Tell) -> None:
-        """Use the asyncio thread; `hear` is called in trio's thread."""
-        self._bridge = bridge
-        self._own = own
-        self._hear = hear
-        self._responders: dict[int, Responder] = {}
-        self._lock = threading.Lock()
-        self._news: dict[tuple[int, str], Heard | Lost] = {}
-
-    async def open(self, interface: Interface) -> None:
-        """Begin to hear on an interface; TransportError if that cannot be."""
-        # Cancelled half-way it would leave sockets that nobody closes.
-        with trio.CancelScope(shield=True):
-            responder = await self._bridge.run(
-                Responder.open, interface, self._own, self._tell
-            )
-            self._responders[interface.index] = responder
-        await trio.lowlevel.checkpoint_if_cancelled()
-
-    async def close(self, link: int) -> None:
-        """Say goodbye on an interface and stop hearing there."""
-        await self._bridge.run(self._responders.pop(link).close)
-
-    async def announce(self, link: int, announcement: Announcement | None) -> None:
-        """Say something on an interface; None: goodbye. TransportError if not."""
-        with _as_ours():
-            await self._bridge.run(self._responders[link].announce, announcement)
-
-    async def ask(self, link: int, name: str) -> None:
-        """Ask on an interface whether a service is still there."""
-        with _as_ours():
-            await self._bridge.run(self._responders[link].ask, name)
-
-    @property
-    def links(self) -> tuple[int, ...]:
-        """The interfaces that are heard, by index."""
-        return tuple(self._responders)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many packets came and were dropped, by short reason."""
-        whole: Counter[str] = Counter()
-        for responder in list(self._responders.values()):
-            whole.update(responder.counts)
-        return dict(whole)
-
-    def _tell(self, said: Heard | Lost) -> None:
-        """Keep the last word about each service until trio takes it."""
-        with self._lock:
-            first = not self._news
-            if len(self._news) < MAX_NEWS:
-                self._news[said.link, said.label] = said
-        if first:
-            loop = asyncio.get_running_loop()
-            loop.call_later(NEWS_SECONDS, self._bridge.post, self._take)
-
-    def _take(self) -> None:
-        with self._lock:
-            news, self._news = self._news, {}
-        for said in news.values():
-            self._hear(said)
-
-
-@contextmanager
-def _as_ours() -> Iterator[None]:
-    """Turn the library's errors in the block into ours."""
-    try:
-        yield
-    except ZeroconfError as error:
-        raise TransportError(f"mDNS: {type(error).__name__} {error}") from error
-
-
-@asynccontextmanager
-async def open_door(own: InstanceId, hear: Tell) -> AsyncIterator[Door]:
-    """Run the asyncio thread with responders for the time of the block."""
-    async with open_bridge() as bridge:
-        door = Door(bridge, own, hear)
-        try:
-            yield door
-        finally:
-            with trio.move_on_after(GOODBYE_SECONDS, shield=True):
-                async with trio.open_nursery() as nursery:
-                    for link in door.links:
-                        nursery.start_soon(door.close, link)

@@ -10,6 +10,7 @@ is asked again, and whoever hears the same question in time does not ask
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable
 from enum import Enum
@@ -66,9 +67,18 @@ class Watch(RecordUpdateListener):
     """Asks for services of one type and tells which there are."""
 
     def __init__(
-        self, zeroconf: Zeroconf, service: str, tell: Callable[[str, News], None]
+        self,
+        zeroconf: Zeroconf,
+        service: str,
+        tell: Callable[[str, News], None],
+        *,
+        asks: bool = True,
+        every: float = math.inf,
     ) -> None:
-        """Begin to ask; `tell` gets names, with all records that came with them."""
+        """Begin to ask, if it `asks`, and go on to `every` so many seconds.
+
+        `tell` gets the names of services, with all records that came with them.
+        """
         super().__init__()
         self._zeroconf = zeroconf
         self._service = service
@@ -81,11 +91,15 @@ class Watch(RecordUpdateListener):
         self._chance = 0.0
         self._loop = asyncio.get_running_loop()
         zeroconf.async_add_listener(self, None)
-        self._timer = self._after(_rng.uniform(*FIRST_SECONDS), self._begin)
+        self._every = every
+        self._timer: asyncio.TimerHandle | None = None
+        if asks:
+            self._timer = self._after(_rng.uniform(*FIRST_SECONDS), self._begin)
 
     def close(self) -> None:
         """Ask and tell no more."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._zeroconf.async_remove_listener(self)
 
     # -- asking ------------------------------------------------------------------------
@@ -112,6 +126,8 @@ class Watch(RecordUpdateListener):
 
     def _refresh(self) -> None:
         now = current_time_millis()
+        if now >= self._asked_at + self._every * 1000:
+            self._ask()
         for pointer in self._pointers():
             due = pointer.get_expiration_time(REFRESH_PERCENT)
             again = self._asked_at + pointer.ttl * 1000 * REPEAT_SECONDS_A_TTL

@@ -254,6 +254,35 @@ def test_a_link_with_ipv6_alone_works(lab: Lab) -> None:
     assert port == 4711
 
 
+@pytest.mark.parametrize("alone_first", [True, False])
+def test_a_host_with_ipv6_alone_and_one_with_both_find_each_other(
+    lab: Lab, alone_first: bool
+) -> None:
+    alone, both = lab.host("alone"), lab.host("both")
+    alone.run("ip", "-4", "address", "flush", "dev", "eth0")
+    hosts = [(1, alone), (2, both)] if alone_first else [(2, both), (1, alone)]
+    agents: dict[int, Conversation] = {}
+    for number, host in hosts:
+        agents[number] = agent(host, number)
+        publish(agents[number])
+    assert sees(agents[1], 2)["targets"][-1][0].startswith("fe80::")
+    if not alone_first:
+        ((address, _),) = sees(agents[2], 1)["targets"]
+        assert address.startswith("fe80::")
+        agents[1].leave()
+        misses(agents[2], 1)
+
+
+def test_a_host_with_ipv4_alone_and_one_with_both_find_each_other(lab: Lab) -> None:
+    alone, both = lab.host("alone"), lab.host("both")
+    alone.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
+    one, two = agent(alone, 1), agent(both, 2)
+    publish(one)
+    publish(two)
+    assert sees(one, 2)["targets"] == [[both.address, 4711]]
+    assert sees(two, 1)["targets"] == [[alone.address, 4711]]
+
+
 def test_tunnels_are_left_alone_unless_they_are_named(lab: Lab) -> None:
     host = lab.host("left")
     host.run("ip", "tuntap", "add", "tun0", "mode", "tun")

@@ -13,7 +13,7 @@ from p2p.errors import TransportError
 from p2p.net import mdns
 from p2p.net.advert import AdvertKey, InstanceId, encode
 from p2p.net.interfaces import Interface
-from p2p.net.mdns import Door, open_door
+from p2p.net.mdns_door import Door, open_door
 from p2p.net.neighbours import Announcement, Heard, Lost, label
 from p2p.net.netlink import read_interfaces
 from tests.net import dns
@@ -145,7 +145,7 @@ async def test_liars_make_us_ask_only_so_much(
     monkeypatch.setattr(mdns, "MAX_QUESTIONS", 2)
     monkeypatch.setattr(mdns, "MAX_WAITING", 5)
     async with opened(lo) as (door, ear):
-        responder = door._responders[lo.index]
+        responder = door._responders[lo.index][0]
         liars = [some_instance() for _ in range(20)]
         names = [dns.service(label(liar).encode()) for liar in liars]
         throw("127.0.0.1", *map(dns.pointer_only, names))
@@ -194,7 +194,7 @@ async def test_other_people_s_services_are_not_kept(lo: Interface) -> None:
             throw("127.0.0.1", dns.response(said))
         announce_once(who, port=1001)
         await ear.there(who, 1001)
-        names = door._responders[lo.index]._zeroconf.cache.names()
+        names = door._responders[lo.index][0]._zeroconf.cache.names()
         assert not [name for name in names if "printer" in name]
         assert door.counts()["not about us"] >= 50
 
@@ -203,7 +203,7 @@ async def test_the_library_s_errors_are_ours(lo: Interface) -> None:
     who = some_instance()
     async with opened(lo, who) as (door, _):
         await door.announce(lo.index, announcement(who, 1001))
-        door._responders[lo.index]._said = None
+        door._responders[lo.index][0]._said = None
         with pytest.raises(TransportError, match="ServiceNameAlreadyRegistered"):
             await door.announce(lo.index, announcement(who, 1001))
 
