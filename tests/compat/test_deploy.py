@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,12 @@ from p2p.agent.writing import open_process_writer
 from p2p.cli.main import main
 from p2p.deploy.boot_room import check_boot_room
 from p2p.deploy.deployment import Deployment, State
+from p2p.deploy.journal_file import JournalFile
+from p2p.deploy.machine import Step
 from p2p.deploy.sysroot import SysrootDeployer
 from p2p.deploy.target import SysrootTarget
+from p2p.deploy.updater import Means, Updater
+from p2p.deploy.verify import verify_deployable
 from p2p.errors import ConfigError, DeployError, NoSpaceError
 from p2p.ostree.gvariant import Variant
 from p2p.ostree.messages import Deploy, Rollback
@@ -575,3 +580,49 @@ def test_a_kernel_that_is_there_needs_no_room(sysroot: Sysroot, tmp_path: Path) 
         check_boot_room(sysroot.repo, commit, {commit}, str(sysroot.root))
         with pytest.raises(NoSpaceError):
             check_boot_room(sysroot.repo, commit, set(), str(sysroot.root))
+
+
+# -- an update, from the wish to its end -----------------------------------------------
+
+
+@pytest.mark.parametrize("ill", [False, True], ids=["healthy", "ill"])
+def test_an_update_is_booted_and_confirmed_or_gone_back_from(
+    sysroot: Sysroot, boot: Callable[[int], str], tmp_path: Path, ill: bool
+) -> None:
+    """Boots are played; all else is real, also the way back."""
+    boots: list[str] = []
+
+    def updater() -> Updater:
+        means = Means(
+            verify=partial(verify_deployable, sysroot.repo),
+            check=lambda _: "it is ill" if ill else "",
+            hold=lambda: "",
+            reboot=lambda: asked.append(len(boots)),
+            boot=lambda: str(len(boots)),
+        )
+        place = sysroot.deployer(running_root=boots[-1])
+        return Updater(place, JournalFile(str(tmp_path / "journal")), means)
+
+    asked: list[int] = []
+    sysroot.deploy(0)
+    zero, one, _ = sysroot.commits
+    boots.append(boot(0))
+    updater().deploy(REFSPEC, sysroot.name(1))
+    assert asked == [1]
+    assert sysroot.status()[0] == (f"{one}.0", REFSPEC)
+    boots.append(sysroot.deployer().list()[0].path)
+    Path(boots[-1], "run").mkdir(exist_ok=True)
+    Path(boots[-1], "run/ostree-booted").touch()
+    job = updater().go_on()
+    assert job is not None
+    if not ill:
+        assert (job.step, asked) == (Step.CONFIRMED, [1])
+        return
+    assert (job.step, asked) == (Step.ROLLING_BACK, [1, 2])
+    # 2022.7 has no `set-default`; either way its origin is as it was.
+    assert sysroot.status()[0][0].startswith(zero)
+    assert sysroot.status()[0][1] == REFSPEC
+    boots.append(boots[0])
+    job = updater().go_on()
+    assert job is not None
+    assert (job.step, asked, job.bad) == (Step.ROLLED_BACK, [1, 2], True)
