@@ -9,15 +9,17 @@ from functools import partial
 from p2p.deploy.boot_count import BootCounter, find_boot_counter
 from p2p.deploy.deployment import Deployer
 from p2p.deploy.health import Health
-from p2p.deploy.journal_file import JournalFile, journal_path
+from p2p.deploy.journal_file import JournalFile, journal_path, read_journal
+from p2p.deploy.machine import Step
 from p2p.deploy.policy import Policy
 from p2p.deploy.script import run_script
 from p2p.deploy.settings import Settings, parse_settings
 from p2p.deploy.sysroot import SysrootDeployer
+from p2p.deploy.thaw import thaw
 from p2p.deploy.tree import TreeDeployer
 from p2p.deploy.updater import Means, Updater
 from p2p.deploy.verify import verify_deployable
-from p2p.errors import ConfigError, DeployError
+from p2p.errors import ConfigError, DeployError, FormatError
 from p2p.ostree.repo import Repo
 
 _CONFIRM = ("systemctl", "start", "--no-block", "ostree-p2p-confirm.service")
@@ -117,6 +119,7 @@ def open_updater(
         ConfigError: the repository is not the one of the sysroot.
 
     """
+    _recover(repo, target)
     settings = target.settings
     is_tree = isinstance(target, TreeTarget)
     health = Health(
@@ -137,6 +140,18 @@ def open_updater(
     )
     journal = JournalFile(journal_of(repo, target))
     return Updater(open_deployer(repo, target), journal, means)
+
+
+def _recover(repo: Repo, target: Target) -> None:
+    """Let a system be written again, if an update of it was cut short."""
+    if isinstance(target, TreeTarget):
+        return
+    try:
+        job = read_journal(journal_of(repo, target)).job
+    except FormatError:
+        job = None  # it is set aside as soon as it may be written
+    if job is not None and job.step in (Step.FETCHED, Step.ROLLING_BACK):
+        thaw(target.sysroot)
 
 
 def _counter_of(target: Target) -> BootCounter | None:

@@ -15,10 +15,11 @@ from p2p.agent.writing import open_process_writer
 from p2p.cli.main import main
 from p2p.deploy.boot_room import check_boot_room
 from p2p.deploy.deployment import Deployment, State
+from p2p.deploy.journal import Journal
 from p2p.deploy.journal_file import JournalFile
-from p2p.deploy.machine import Step
+from p2p.deploy.machine import Job, Step
 from p2p.deploy.sysroot import SysrootDeployer
-from p2p.deploy.target import SysrootTarget
+from p2p.deploy.target import SysrootTarget, journal_of, open_updater
 from p2p.deploy.updater import Means, Updater
 from p2p.deploy.verify import verify_deployable
 from p2p.errors import ConfigError, DeployError, NoSpaceError
@@ -626,3 +627,24 @@ def test_an_update_is_booted_and_confirmed_or_gone_back_from(
     job = updater().go_on()
     assert job is not None
     assert (job.step, asked, job.bad) == (Step.ROLLED_BACK, [1, 2], True)
+
+
+def test_a_system_that_a_killed_ostree_left_frozen_is_thawed(
+    sysroot: Sysroot,
+) -> None:
+    require("fsfreeze")
+    target = SysrootTarget(str(sysroot.root), "tree")
+    file = JournalFile(journal_of(sysroot.repo, target))
+    commit = sysroot.name(0)
+    job = Job(refspec=REFSPEC, commit=commit, before=None, step=Step.FETCHED)
+    with file.changing(timeout_seconds=0):
+        file.save(Journal().with_job(job, time=0.0))
+    subprocess.run(["fsfreeze", "--freeze", sysroot.root], check=True)
+    try:
+        updater = open_updater(sysroot.repo, target)
+    finally:
+        left = subprocess.run(["fsfreeze", "--unfreeze", sysroot.root], check=False)
+    assert left.returncode != 0  # it was not frozen any more
+    done = updater.go_on()
+    assert done is not None
+    assert done.step is Step.DEPLOYED

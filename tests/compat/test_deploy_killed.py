@@ -24,6 +24,7 @@ from p2p.deploy.booting import read_bootable
 from p2p.deploy.journal_file import read_journal
 from p2p.deploy.machine import Step
 from p2p.deploy.target import SysrootTarget, journal_of
+from p2p.deploy.thaw import thaw
 from p2p.errors import AgentError, Error
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import remote_ref
@@ -135,7 +136,10 @@ def device(tmp_path: Path) -> Iterator[Device]:
             branch, when = f"keep-{number}", 1_700_000_000 + number
             bound = stock.commit(tree, branch, "--bind-ref=main", timestamp=when)
             commits.append(Checksum(bound))
-        yield Device(root, tmp_path, tuple(commits))
+        try:
+            yield Device(root, tmp_path, tuple(commits))
+        finally:
+            thaw(str(root))
 
 
 def deploy(device: Device) -> None:
