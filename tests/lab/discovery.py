@@ -32,6 +32,7 @@ START_SECONDS = 300.0
 """How long all may take to start; nothing waits for it to pass."""
 AT_ONCE = 4
 LOOK_AGAIN_SECONDS = 1.0
+COUNT_AGAIN_SECONDS = 0.2
 
 
 @dataclass
@@ -149,9 +150,16 @@ class _Watch:
 
     devices: list[str]
     found: dict[int, float] = field(default_factory=dict)
-    packets: dict[int, int] = field(default_factory=dict)
+    counted: list[tuple[float, list[int]]] = field(default_factory=list)
     peers: dict[int, Any] = field(default_factory=dict)
     met: float = 0.0
+
+    def packets(self) -> list[int]:
+        """Of each agent, how many came to its host until it knew all others."""
+        return [
+            next(counts[number] for when, counts in self.counted if when >= found)
+            for number, found in sorted(self.found.items())
+        ]
 
 
 def discover(count: int, *, seconds: float = 60.0, idle: float = 0.0) -> Discovered:
@@ -198,18 +206,23 @@ def _measure(lab: Lab, agents: list[Agent], seconds: float, idle: float) -> Disc
     while len(watch.found) < len(agents) or not _is_settled(watch, agents):
         if time.monotonic() > began + seconds:
             raise TimeoutError(f"only {len(watch.found)} know all others")
-        time.sleep(LOOK_AGAIN_SECONDS)
+        look_at = time.monotonic() + LOOK_AGAIN_SECONDS
+        while time.monotonic() < look_at:
+            time.sleep(COUNT_AGAIN_SECONDS)
+            _count(watch, agents, began)
         _look(watch, agents, began)
     took = time.monotonic() - began
     cpu, busy = _cpu(agents) - cpu, machine_busy_seconds() - busy
+    time.sleep(COUNT_AGAIN_SECONDS)
+    _count(watch, agents, began)
     degrees = [len(watch.peers[number]["peers"]) for number in range(len(agents))]
     used, came = _idle(agents, idle) if idle else (None, None)
     return Discovered(
         agents=len(agents),
         found=round(max(watch.found.values()), 2),
         median=round(statistics.median(watch.found.values()), 2),
-        packets=max(watch.packets.values()),
-        mean_packets=round(statistics.mean(watch.packets.values())),
+        packets=max(watch.packets()),
+        mean_packets=round(statistics.mean(watch.packets())),
         settled=round(took, 2),
         met=round(watch.met, 2),
         fewest=min(degrees),
@@ -224,9 +237,18 @@ def _measure(lab: Lab, agents: list[Agent], seconds: float, idle: float) -> Disc
     )
 
 
+def _count(watch: _Watch, agents: list[Agent], began: float) -> None:
+    """Count what came to all hosts so far, unless that was done just now."""
+    now = time.monotonic() - began
+    if not watch.counted or now >= watch.counted[-1][0] + COUNT_AGAIN_SECONDS:
+        counts = [agent.packets() - agent.before for agent in agents]
+        watch.counted.append((now, counts))
+
+
 def _look(watch: _Watch, agents: list[Agent], began: float) -> None:
     """Ask all agents whom they know and meet, and since when."""
     for number, agent in enumerate(agents):
+        _count(watch, agents, began)
         try:
             peers = agent.ask("/peers")
         except AgentError as error:
@@ -235,7 +257,6 @@ def _look(watch: _Watch, agents: list[Agent], began: float) -> None:
         watch.peers[number] = peers
         if number not in watch.found and len(peers["known"]) == len(agents) - 1:
             watch.found[number] = now - min(one["seconds"] for one in peers["known"])
-            watch.packets[number] = agent.packets() - agent.before
         since = min((one["seconds"] for one in peers["peers"]), default=now)
         watch.met = max(watch.met, now - since)
 
