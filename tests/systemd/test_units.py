@@ -102,8 +102,9 @@ def test_the_sample_has_every_setting() -> None:
         for field in fields(AgentConfig)
         if getattr(config, field.name) == getattr(DEFAULTS, field.name)
     }
-    # An example that is the default, and one whose name says what it does.
-    assert same == {"mdns", "listen_host", "listen_port", "share_protected"}
+    # Examples that are the default, and one whose name says what it does.
+    ports = {"listen_host", "listen_port"}
+    assert same == {"compress", "mdns", "share_protected", *ports}
     assert config.peers[1] == Target("depot.example", config.listen_port)
     names = set(re.findall(r"^([a-z-]+) =", uncommented(), re.MULTILINE))
     assert {"mdns", "listen", "protected"} <= names
