@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from math import inf
 
 from p2p.swarm.action import CancelOrigin, FetchFromOrigin
+from p2p.swarm.beginning import Beginning
 from p2p.swarm.bits import each, less, pack
+from p2p.swarm.claims import Claims
 from p2p.swarm.event import Failure, OriginState
 from p2p.swarm.large import Splits
 from p2p.swarm.lifecycle import State, Step
@@ -27,10 +29,6 @@ from p2p.swarm.suspicion import Suspicion
 _IDLE_FETCH = 2.0
 # Who is so far ahead with an object that another fetches too finishes it.
 _CLOSE_BYTES = 512 << 10
-# So long a neighbour may give nothing of what we asked it for.
-_PROOF_SECONDS = 1.0
-# So long we wait for what it referred to others, while it gave us nothing itself.
-_REFERRAL_SECONDS = 3.0
 # How much is asked for at once before its rate is known.
 _AHEAD_BYTES = 256 << 10
 # After so many more objects it is looked how much is asked for.
@@ -39,9 +37,6 @@ _CHECKED = 8
 _DIRECTORY_SECONDS = 1.0
 # What is expected to be smaller is finished even if a neighbour has it meanwhile.
 _SMALL_BYTES = 256 << 10
-# With so many others, those who fetch begin one after the other.
-_MANY = 12
-
 _PASSING = {Failure.TRANSIENT, Failure.DAMAGED}
 
 USELESS = {OriginState.NO, OriginState.METERED}
@@ -75,6 +70,8 @@ class Lane:
         self.suspicion = Suspicion(site, self.ownership)
         self._site = site
         self._splits = splits
+        self._beginning = Beginning(site, self.ownership)
+        self._claims = Claims(site)
         self._objects = Meter()
         self._bytes = Meter()
         self._won = 0.0
@@ -82,14 +79,8 @@ class Lane:
         self._thaw = 0
         self._dry: tuple[int, int, int, bool] | None = None
         self._wake: float | None = None
-        self._company = (0, 0)
         self._missing = (0, 0.0)
         self._is_paused = False
-        self._began = 0.0
-        self._turn = 0.0
-        self._is_early = False
-        self._loud_from = inf
-        self._is_hushed = False
 
     # -- what happened -------------------------------------------------------------
 
@@ -183,7 +174,7 @@ class Lane:
         """Leave to neighbours what the origin does not get on with."""
         fetches = self._site.fetches.values()
         if any(now - fetch.moved > _IDLE_FETCH for fetch in fetches):
-            self.leave_to_neighbours(self._held(now), now)
+            self.leave_to_neighbours(self._claims.held(now), now)
 
     # -- what to do ----------------------------------------------------------------
 
@@ -202,10 +193,9 @@ class Lane:
             site.origin = OriginState.OK
         if site.origin is not OriginState.OK:
             self._account(now, waiting=False)
-            self._loud_from = inf
+            self._beginning.restart()
             return
-        self._is_hushed = self._listen(now)
-        self._is_early = now < self._turn
+        self._beginning.run(now)
         self._is_paused = now < site.members.busy_until and not self.patience.is_spent
         if self._is_paused:
             # It told a member to come back later, and we come from the same place.
@@ -222,47 +212,6 @@ class Lane:
             self._fetch_theirs(now)
         else:
             self._thaw = 0
-
-    def _listen(self, now: float) -> bool:
-        """Tell whether we begin, and others may not have heard of us, nor we of them.
-
-        That is over when nobody has come for a moment.
-        """
-        site = self._site
-        tuning = site.tuning
-        if self._loud_from == inf and len(site.catalogue):
-            self._began = now
-            self._loud_from = now + tuning.hush
-            self._turn = now + self._wait_for_first()
-        company = (len(site.neighbours), site.members.version)
-        if company != self._company:
-            self._company = company
-            is_beginning = now < self._began + tuning.longest_hush
-            if is_beginning and self._loud_from < inf:
-                self._loud_from = now + tuning.hush
-        return now < self._loud_from
-
-    def _wait_for_first(self) -> float:
-        """Return how long we wait to hear of those who come before us.
-
-        Else all devices of a large site would begin, as nobody knows of anybody.
-        """
-        site = self._site
-        if max(len(site.neighbours), site.members.count) < _MANY:
-            return 0.0
-        return self.ownership.lateness * site.tuning.longest_hush
-
-    def _is_walking(self, now: float) -> bool:
-        """Tell whether we begin, and directories are missing still.
-
-        Content would be in their way, and before all are known nobody can say in few
-        words what it has.
-        """
-        catalogue = self._site.catalogue
-        if now >= self._began + self._site.tuning.longest_hush:
-            return False
-        done = catalogue.having(State.DONE, State.FORGOTTEN)
-        return bool(less(catalogue.metadata, done))
 
     def _may_use_valve(self) -> bool:
         """Tell whether it is up to us to help out: a few first, later everybody."""
@@ -291,10 +240,7 @@ class Lane:
         times = [self.patience.deadline(), self._wake]
         if self.ownership.is_member:
             times.append(self.suspicion.deadline())
-        if self._is_hushed:
-            times.append(self._loud_from)
-        if self._is_early:
-            times.append(self._turn)
+        times += self._beginning.deadlines()
         return min((time for time in times if time is not None), default=None)
 
     def _fetch_ours(self, now: float) -> bool:
@@ -302,15 +248,15 @@ class Lane:
         site = self._site
         room = self._room()
         catalogue = site.catalogue
-        is_walking = self._is_walking(now)
+        is_walking = self._beginning.is_walking(now)
         seen = (site.epoch, catalogue.opened, len(catalogue), is_walking)
         is_awake = self._wake is not None and now >= self._wake
-        is_due = room > 0 and self.ownership.is_member and not self._is_early
+        is_due = room > 0 and self.ownership.is_member and not self._beginning.is_early
         if is_due and (seen != self._dry or is_awake):
             needed = self._needed(now)
             if is_walking:
                 needed &= catalogue.metadata
-                self._wake_at([self._began + site.tuning.longest_hush])
+                self._wake_at([self._beginning.until])
             if not self._take_needed(needed, room, now):
                 self._dry = seen
         return any(not fetch.impatient for fetch in site.fetches.values())
@@ -414,7 +360,7 @@ class Lane:
 
     def _room(self) -> int:
         site = self._site
-        if self._is_hushed:
+        if self._beginning.is_hushed:
             return 1 - len(site.fetches)
         wished = int(site.tuning.window * self._objects.rate())
         # Many small directories that came quickly say nothing of the content.
@@ -432,7 +378,8 @@ class Lane:
         site = self._site
         catalogue = site.catalogue
         self._wake = None
-        held = self._held(now)
+        held = self._claims.held(now)
+        self._wake_at([self._claims.until])
         bits = less(catalogue.having(State.OPEN), catalogue.units)
         bits = less(bits, held) | self._splits.orphans(held)
         if not bits:
@@ -444,36 +391,6 @@ class Lane:
                     bits = less(bits, self._fetched_by(member))
                     self._wake_at([expiry])
         return less(bits, self._resting(now))
-
-    def _held(self, now: float) -> int:
-        """Return what neighbours will give us, as far as they keep their word.
-
-        A claim stops us from fetching, so it is believed only for a moment from whoever
-        is asked and never gave anything. Who did may pause: its uplink is crowded.
-        """
-        bits = 0
-        for neighbour in self._site.neighbours.values():
-            if neighbour.is_doubtful:
-                continue
-            if neighbour.served:
-                if not neighbour.is_lost:
-                    # What it referred to others comes from them.
-                    bits |= neighbour.holds
-                continue
-            if neighbour.stalls > 1:
-                continue
-            if neighbour.waiting or not neighbour.is_live:
-                expiry = max(neighbour.fed, neighbour.shrunk) + _PROOF_SECONDS
-                if now >= expiry:
-                    continue
-                self._wake_at([expiry])
-            referring = neighbour.referring
-            if referring is not None and now < referring + _REFERRAL_SECONDS:
-                self._wake_at([referring + _REFERRAL_SECONDS])
-                bits |= neighbour.holds
-            else:
-                bits |= neighbour.offers(now)
-        return bits
 
     def _fetched_by(self, member: Member) -> int:
         """Return the single objects that a member says it is fetching."""
@@ -487,6 +404,6 @@ class Lane:
         return pack(waiting)
 
     def _wake_at(self, times: Iterable[float]) -> None:
-        soonest = min(times, default=None)
-        if soonest is not None and (self._wake is None or soonest < self._wake):
+        soonest = min(times, default=inf)
+        if soonest < (inf if self._wake is None else self._wake):
             self._wake = soonest
