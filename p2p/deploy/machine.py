@@ -312,7 +312,7 @@ def _act(job: Job, facts: Facts) -> Act | None:
             return Act.VERIFY
         case Step.FETCHED:
             return Act.DEPLOY
-        case Step.REBOOTING:
+        case Step.REBOOTING if not facts.hold:
             return Act.REBOOT
         case Step.CONFIRMING:
             return Act.MARK_GOOD if job.passed else Act.CHECK

@@ -25,7 +25,9 @@ _TURN_SECONDS = 60.0
 # What a process that is shut off from the network must leave to another.
 _OUTSIDE = frozenset({Act.CHECK, Act.MARK_GOOD, Act.REBOOT})
 # Steps from which a reboot may be the next thing done.
-_REBOOT_NEXT = frozenset({Step.FETCHED, Step.DEPLOYED, Step.ROLLING_BACK})
+_REBOOT_NEXT = frozenset(
+    {Step.FETCHED, Step.DEPLOYED, Step.REBOOTING, Step.ROLLING_BACK}
+)
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 

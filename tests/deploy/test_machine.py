@@ -218,6 +218,16 @@ def test_a_reboot_that_does_not_lead_back_is_not_asked_for_again() -> None:
     assert job.cause.startswith("ill; a reboot did not lead back")
 
 
+def test_a_reboot_that_was_refused_waits_for_the_policy_again() -> None:
+    system = System(default=NEW)
+    job = finish(job_at(Step.REBOOTING), Act.REBOOT, system.facts, "drain.d said no")
+    system.hold = "the window is over"
+    job, act = decide(job, system.facts)
+    assert (job.step, act) == (Step.REBOOTING, None)
+    system.hold = ""
+    assert decide(job, system.facts)[1] is Act.REBOOT
+
+
 def test_a_person_may_end_it_before_it_runs() -> None:
     job = abandon(job_at(Step.DEPLOYED), System().facts, "by command")
     assert (job.step, job.cause, job.bad) == (Step.ROLLED_BACK, "by command", False)
