@@ -28,11 +28,12 @@ from p2p.ostree.messages import Deploy, Rollback
 from p2p.ostree.objects import Checksum, serialize_metadata
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
+from tests.compat.sysroots import make_sysroot
 from tests.deploy.test_others import ORIGINS
 from tests.mounts import mount_loop_ext4, mount_tmpfs
 from tests.oracle import Ostree
 from tests.require import require
-from tests.trees import MIB, os_tree, small_tree
+from tests.trees import MIB, small_tree
 
 pytestmark = pytest.mark.root
 
@@ -82,19 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sysroot]:
     require("ostree", "loop", "mkfs.ext4")
     work = tmp_path_factory.mktemp("sysroot")
     with mount_loop_ext4(work, 256 * MIB) as root:
-        stock = Ostree(root / "ostree/repo")
-        stock.admin("init-fs", "--modern", root)
-        stock.admin("os-init", "tree", f"--sysroot={root}")
-        stock.remote_add("o", "http://localhost/")
-        commits = []
-        for number in range(3):
-            tree = work / f"tree-{number}"
-            os_tree(tree, version=str(number))
-            branch, when = f"keep-{number}", 1_700_000_000 + number
-            # A commit that is bound to the branch it is deployed as.
-            bound = stock.commit(tree, branch, "--bind-ref=main", timestamp=when)
-            commits.append(Checksum(bound))
-        yield Sysroot(root, tuple(commits))
+        yield Sysroot(root, make_sysroot(root, work))
 
 
 @pytest.fixture

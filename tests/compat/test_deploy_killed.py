@@ -29,10 +29,11 @@ from p2p.errors import AgentError, Error
 from p2p.ostree.objects import Checksum
 from p2p.ostree.refs import remote_ref
 from p2p.ostree.repo import Repo
+from tests.compat.sysroots import make_sysroot
 from tests.mounts import mount_loop_ext4
 from tests.oracle import Ostree
 from tests.require import require
-from tests.trees import MIB, os_tree
+from tests.trees import MIB
 
 pytestmark = pytest.mark.root
 
@@ -125,19 +126,9 @@ def kill(agent: int, *, spare_ostree: bool = False) -> None:
 def device(tmp_path: Path) -> Iterator[Device]:
     require("ostree", "loop", "mkfs.ext4")
     with mount_loop_ext4(tmp_path, 256 * MIB) as root:
-        stock = Ostree(root / "ostree/repo")
-        stock.admin("init-fs", "--modern", root)
-        stock.admin("os-init", "tree", f"--sysroot={root}")
-        stock.remote_add("o", "http://localhost/")
-        commits = []
-        for number in range(3):
-            tree = tmp_path / f"tree-{number}"
-            os_tree(tree, version=str(number))
-            branch, when = f"keep-{number}", 1_700_000_000 + number
-            bound = stock.commit(tree, branch, "--bind-ref=main", timestamp=when)
-            commits.append(Checksum(bound))
+        commits = make_sysroot(root, tmp_path)
         try:
-            yield Device(root, tmp_path, tuple(commits))
+            yield Device(root, tmp_path, commits)
         finally:
             thaw(str(root))
 

@@ -4,29 +4,13 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from p2p.deploy.health import Health, find_hooks
 from p2p.deploy.script import MAX_OUTPUT_BYTES, run_script
-
-WriteScript = Callable[[str, str], Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> WriteScript:
-    """Writes a check."""
-
-    def make(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-    return make
+from tests.deploy.conftest import WriteScript
 
 
 def health(tmp_path: Path, **options: object) -> Health:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,25 +10,13 @@ import pytest
 from p2p.deploy.policy import Policy, inhibitors, outside_window, parse_inhibitors
 from p2p.deploy.settings import Reboot, Settings, parse_settings
 from p2p.errors import ConfigError, DeployError
+from tests.deploy.conftest import WriteScript
 
-WriteHook = Callable[[str, str], Path]
 NOON = time.mktime((2026, 6, 1, 12, 0, 0, 0, 152, -1))
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> WriteHook:
-    def make(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return path
-
-    return make
-
-
 @pytest.fixture(autouse=True)
-def no_systemd(write: WriteHook, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_systemd(write: WriteScript, monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's own inhibitors are not the tests'."""
     path = write("bin/busctl", "exit 1")
     monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
@@ -79,7 +66,9 @@ def test_a_window_is_by_local_time_and_by_a_clock_that_was_set(
     assert bool(said) is bool(expected)
 
 
-def test_hooks_put_a_reboot_off_with_a_reason(tmp_path: Path, write: WriteHook) -> None:
+def test_hooks_put_a_reboot_off_with_a_reason(
+    tmp_path: Path, write: WriteScript
+) -> None:
     always = policy(tmp_path, reboot=Reboot.COMMAND, command=("true",))
     assert always.hold() == ""
     write("inhibit.d/10-quiet", "exit 0")
@@ -93,7 +82,7 @@ def answer(*rows: tuple[object, ...]) -> str:
 
 
 def test_systemds_inhibitors_put_it_off_if_they_block(
-    tmp_path: Path, write: WriteHook
+    tmp_path: Path, write: WriteScript
 ) -> None:
     rows = (
         ("sleep", "a", "no matter", "block", 0, 1),
@@ -123,7 +112,7 @@ def test_a_list_that_is_not_known_puts_it_off(data: bytes) -> None:
 
 
 def test_a_system_is_drained_before_its_reboot(
-    tmp_path: Path, write: WriteHook
+    tmp_path: Path, write: WriteScript
 ) -> None:
     write("drain.d/10", f"touch {tmp_path}/drained")
     policy(tmp_path).reboot()
@@ -132,7 +121,7 @@ def test_a_system_is_drained_before_its_reboot(
 
 
 def test_who_cannot_be_drained_is_not_rebooted(
-    tmp_path: Path, write: WriteHook
+    tmp_path: Path, write: WriteScript
 ) -> None:
     write("drain.d/10", "echo still busy; exit 1")
     with pytest.raises(DeployError, match=r"no reboot: .* still busy"):
@@ -151,7 +140,7 @@ def test_a_command_may_be_run_instead(tmp_path: Path) -> None:
 
 
 def test_what_waits_for_an_update_is_run_and_told_of(
-    tmp_path: Path, write: WriteHook
+    tmp_path: Path, write: WriteScript
 ) -> None:
     write("ready.d/10", f"touch {tmp_path}/told")
     path = write("ready.d/20", "exit 2")
